@@ -6,6 +6,7 @@ pub(crate) mod connected;
 pub(crate) mod dial;
 pub(crate) mod ended;
 pub(crate) mod frame;
+pub(crate) mod kept;
 pub(crate) mod live;
 pub(crate) mod maps;
 pub(crate) mod once;

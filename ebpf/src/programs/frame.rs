@@ -37,6 +37,10 @@ pub(crate) struct Frame {
     pub(crate) news: News,
     /// Whether that was settled before: 1, or 0.
     pub(crate) was_settled: u32,
+    /// Whether the entry it has met has met no other packet in this tick: 1, or 0.
+    pub(crate) is_first_in_tick: u32,
+    /// Whether it is of a flow that has lost some of its entries: 1, or 0.
+    pub(crate) is_torn: u32,
     /// The header it begins with.
     ip: Ip,
     /// Of an ICMP error, the header of the packet it is about.

@@ -68,6 +68,7 @@ fn hear(ctx: &TcContext, frame: &mut Frame, entry: &mut Connection) {
 #[inline(never)]
 fn note(frame: &mut Frame, entry: &mut Connection) {
     let now = maps::now();
+    frame.is_first_in_tick = u32::from(entry.seen != now);
     if entry.seen != now {
         entry.seen = now;
     }

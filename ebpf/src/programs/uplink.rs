@@ -7,19 +7,20 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, BACKEND_LOCAL, Backend, CONNECTION_MASQUERADED, CONNECTION_REPLY, Connection,
-        EGRESS, EVENT_DROPPED, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES,
-        FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
+        Address, BACKEND_LOCAL, CONNECTION_MASQUERADED, CONNECTION_REPLY, Connection, EGRESS,
+        EVENT_DROPPED, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey,
+        INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple,
     },
     connection::{Flow, rewritten},
-    dialled::{self, Tables as _},
+    dialled::Tables as _,
     packet::{self, Skip},
-    select::{self, Lead, Origin},
+    select::Origin,
 };
 
 use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
+    kept::is_kept,
     live::{self, Account},
     low_half, maps, once, reject, route, steps,
     track::{self, store, store_new},
@@ -32,6 +33,8 @@ const DROP: i32 = TC_ACT_SHOT;
 /// Ports tried for one connection before it is dropped, as many as netfilter tries. Of a range that
 /// is 95 % in use, all are taken once in 700 times.
 const PORT_TRIES: u32 = 128;
+/// Whichever is the first choice.
+const ANY_PORT: [u8; 2] = [0; 2];
 
 /// Not a verdict of the kernel's: the packet becomes a refusal.
 const REJECT: i32 = 1000;
@@ -87,16 +90,15 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
         return Ok(NEXT);
     }
     let is_opening = frame.is_opening(ctx)?;
-    let is_kept = track::is_known(ctx, frame)
-        && (!is_opening || is_kept(&frame.tuple, &mut frame.found, origin));
+    frame.is_torn = 0;
+    let is_kept = track::is_known(ctx, frame) && (!is_opening || is_kept(frame, origin));
     if !is_kept && !is_opening {
         // It may be a connection that another proxy's rules still translate further on.
         return Ok(NEXT);
     }
     if !is_kept {
-        let Frame { tuple, found, account, .. } = frame;
-        let verdict = match open(ctx, tuple, found, origin, account) {
-            NEXT => open_beside(tuple, found, account),
+        let verdict = match open(ctx, frame, origin) {
+            NEXT => open_beside(&frame.tuple, &mut frame.found, &mut frame.account),
             verdict => verdict,
         };
         live::packet(frame, origin);
@@ -127,51 +129,6 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
     }
 }
 
-/// Whether a packet that may open a connection belongs to the one that is known. Established TCP keeps its backend to the
-/// end, also one that left the set (it may be terminating), and whatever SYN meets it; a new connection or a datagram goes
-/// only where the service goes.
-#[inline(always)]
-fn is_kept(tuple: &Tuple, found: &mut Connection, origin: Origin) -> bool {
-    if found.is_closed() {
-        return false;
-    }
-    let is_datagram = tuple.protocol == UDP;
-    let is_bound = !found.is_of_service()
-        || (!is_datagram && found.is_pinned())
-        || is_current(tuple, found, origin);
-    is_bound && (is_datagram || is_whole(tuple, found, origin))
-}
-
-/// Whether the service still leads to this connection's backend; of a flow of datagrams, whether the backend
-/// still serves: what policies, hints and drains change is where new flows go (kube-proxy's
-/// pkg/proxy/conntrack/cleanup.go).
-#[inline(never)]
-fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> bool {
-    // Where it leads nowhere any more, that is counted as it is opened anew.
-    let found = dialled::find(&maps::AT_DEVICE, &dialled(tuple), || false);
-    let dialled::Found::Frontend(key, frontend) = found else { return false };
-    if tuple.protocol == UDP {
-        let own = (frontend.set_id, frontend.backends);
-        if own.0 == connection.set_id && own.1 > 0 {
-            return true;
-        }
-        let [_, _, a, b, c, d, e, f] = beside(&key).to_be_bytes();
-        let all = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
-        // Of one that stays by it, each packet would otherwise be looked for in the other first.
-        if all.0 == connection.set_id && all.1 > 0 {
-            return true;
-        }
-        return is_within(tuple, connection, own) || is_within(tuple, connection, all);
-    }
-    let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
-    // A policy Local may lead to the head of the set alone: this node's own.
-    let is_of_all = count == frontend.backends || connection.flags & BACKEND_LOCAL != 0;
-    if set_id == connection.set() && !is_of_all {
-        return is_moved(tuple, connection, (set_id, count));
-    }
-    is_within(tuple, connection, (set_id, count))
-}
-
 /// The set of all backends that serve the port, and how many they are, where there is one beside the frontend's:
 /// in one number, as a function of its own cannot return two.
 #[inline(never)]
@@ -180,57 +137,37 @@ pub(super) fn beside(key: &FrontendKey) -> u64 {
     all.map_or(0, |all| u64::from(all.set_id) << 16 | u64::from(all.backends))
 }
 
-/// Whether the backend is in the set, which the connection may know already.
-#[inline(always)]
-fn is_within(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u16)) -> bool {
-    count > 0 && (set_id == connection.set() || is_moved(tuple, connection, (set_id, count)))
-}
-
-/// Whether the backend is in the set, which it is known to be of from then on.
-#[inline(never)]
-fn is_moved(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u16)) -> bool {
-    let backend = Backend {
-        address: connection.address,
-        port: connection.destination_port,
-        flags: connection.flags & BACKEND_LOCAL,
-    };
-    if maps::find(set_id, count, &backend).is_none() {
-        return false;
-    }
-    connection.belong(set_id);
-    track::moved(tuple, connection);
-    true
-}
-
 /// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
-/// same backend.
+/// same backend. Those of a flow that has lost some are stored anew, to the backend that it has.
 #[inline(never)]
-fn open(
-    ctx: &TcContext,
-    tuple: &Tuple,
-    connection: &mut Connection,
-    origin: Origin,
-    account: &mut Account,
-) -> i32 {
-    *connection = Connection::zeroed();
+fn open(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> i32 {
+    let Frame { tuple, found: connection, account, is_torn, .. } = frame;
     *account = Account::NONE;
     let mut flow = Flow {
         dialled: tuple,
-        backend: [0; 16],
-        backend_port: [0; 2],
-        client_port: tuple.source_port,
+        backend: connection.address,
+        backend_port: connection.destination_port,
+        client_port: connection.source_port,
         now: maps::now(),
-        counter_id: 0,
+        counter_id: connection.counted_for(),
     };
-    let verdict = pick(&mut flow, connection, origin, account);
-    if verdict != OPENED {
-        return verdict;
+    let mut port = ANY_PORT;
+    if *is_torn != 0 {
+        port = port_out(&flow);
+    } else {
+        *connection = Connection::zeroed();
+        flow.client_port = tuple.source_port;
+        flow.counter_id = 0;
+        let verdict = pick(&mut flow, connection, origin, account);
+        if verdict != OPENED {
+            return verdict;
+        }
     }
     if let Err(reason) = store_reply(&mut flow) {
         return refuse(account, reason);
     }
-    if is_masqueraded(connection.flags, flow.backend == tuple.source, origin) {
-        if let Err(reason) = store_remote(ctx, &flow) {
+    if is_masqueraded(connection, flow.backend == tuple.source, origin) {
+        if let Err(reason) = store_remote(ctx, &flow, port) {
             return refuse(account, reason);
         }
     } else {
@@ -240,29 +177,22 @@ fn open(
     stored(store_request(&flow, connection), account)
 }
 
+/// The port by which the backend of a flow knows it already, if that is told.
+// A function of its own: the key leaves the stack again.
+#[inline(never)]
+fn port_out(flow: &Flow<'_>) -> [u8; 2] {
+    track::entry(&flow.request_on_its_way()).map_or(ANY_PORT, |out| out.source_port)
+}
+
 /// A local backend's replies pass this node anyway, and so do a local client's requests: the client's
 /// address is kept. A pod that meets itself would answer itself directly.
 #[inline(always)]
-fn is_masqueraded(flags: u16, meets_itself: bool, origin: Origin) -> bool {
+pub(super) fn is_masqueraded(connection: &Connection, meets_itself: bool, origin: Origin) -> bool {
     let is_translated = match origin {
-        Origin::Outside => flags & BACKEND_LOCAL == 0,
+        Origin::Outside => connection.flags & BACKEND_LOCAL == 0,
         Origin::Inside => meets_itself,
     };
-    is_translated || flags & CONNECTION_MASQUERADED != 0
-}
-
-/// Whether a client that opens a connection again meets all its entries. They age in twos: one whose
-/// end was seen at one hook only would lead its packets out with the client's address.
-#[inline(never)]
-fn is_whole(tuple: &Tuple, found: &Connection, origin: Origin) -> bool {
-    if !track::is_paired(tuple) {
-        return false;
-    }
-    if !found.is_of_service() || !is_masqueraded(found.flags, found.address == tuple.source, origin)
-    {
-        return true;
-    }
-    track::is_paired(&Tuple { hook: EGRESS, ..rewritten(tuple, found) })
+    connection.is_of_service() && (is_translated || connection.flags & CONNECTION_MASQUERADED != 0)
 }
 
 /// A first packet that is for no service. Where the client's port has reached the same backend by a
@@ -368,10 +298,10 @@ extern "C" fn try_reply(_: u64, Reply { flow, result }: &mut Reply<'_, '_>) -> i
 
 /// The way to a backend on another node and back: from one of the node's ports.
 #[inline(never)]
-fn store_remote(ctx: &TcContext, flow: &Flow<'_>) -> Result<(), Reason> {
+fn store_remote(ctx: &TcContext, flow: &Flow<'_>, port: [u8; 2]) -> Result<(), Reason> {
     let exhausted = Err(Reason::PortsExhausted);
     let Some(node) = node_address(ctx, flow) else { return exhausted };
-    let mut remote = Remote { flow, node, result: exhausted };
+    let mut remote = Remote { flow, node, port, result: exhausted };
     steps::repeat(PORT_TRIES, &mut remote, try_remote);
     remote.result
 }
@@ -379,12 +309,14 @@ fn store_remote(ctx: &TcContext, flow: &Flow<'_>) -> Result<(), Reason> {
 struct Remote<'a> {
     flow: &'a Flow<'a>,
     node: Address,
+    port: [u8; 2],
     result: Result<(), Reason>,
 }
 
-extern "C" fn try_remote(turn: u64, Remote { flow, node, result }: &mut Remote<'_>) -> i64 {
+extern "C" fn try_remote(turn: u64, Remote { flow, node, port, result }: &mut Remote<'_>) -> i64 {
     let Some(settings) = maps::settings() else { return steps::DONE };
     let port = match turn {
+        0 if *port != ANY_PORT => *port,
         0 => settings.snat_port_of(&flow.dialled.source, flow.client_port),
         _ => settings.snat_port(dial::random()),
     };
@@ -412,7 +344,7 @@ fn node_address(ctx: &TcContext, flow: &Flow<'_>) -> Option<Address> {
 }
 
 #[inline(always)]
-fn dialled(tuple: &Tuple) -> FrontendKey {
+pub(super) fn dialled(tuple: &Tuple) -> FrontendKey {
     FrontendKey {
         address: tuple.destination,
         port: tuple.destination_port,

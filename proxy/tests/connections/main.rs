@@ -1,6 +1,7 @@
 //! The connection table: who meets which backend, from which port, and for how long.
 
 mod backends;
+mod datagrams;
 mod ends;
 mod resets;
 mod room;
