@@ -138,6 +138,27 @@ impl Flow<'_> {
 }
 
 impl Connection {
+    /// That nothing is done to such packets.
+    #[inline(always)]
+    pub fn unchanged(tuple: &Tuple, state: u16, now: u32) -> Self {
+        Self {
+            address: if tuple.hook == INGRESS { tuple.destination } else { tuple.source },
+            source_port: tuple.source_port,
+            destination_port: tuple.destination_port,
+            set_id: 0,
+            counter_id: 0,
+            flags: 0,
+            state,
+            seen: now,
+        }
+    }
+
+    /// Whether nothing is done to such packets, which have met this entry.
+    #[inline(always)]
+    pub fn is_unchanged(&self, tuple: &Tuple) -> bool {
+        self.is_same_way(&Self::unchanged(tuple, 0, 0))
+    }
+
     /// The service whose bytes its packets are; 0: of none.
     #[inline(always)]
     pub fn counted_for(&self) -> u32 {

@@ -53,6 +53,7 @@ pub fn find<T: Tables>(
     if settings.is_node_port(dialled.port) {
         let is_node = tables.has_node_ports(&dialled.address)
             || (is_this_host(&dialled.address, settings.flags) && is_own_namespace());
+        // Not by `as_node_port`: that makes 12,000 instructions more of sendmsg6 for the verifier.
         let address = if is_mapped(&dialled.address) { ANY_V4 } else { ANY_V6 };
         let key = FrontendKey { address, ..*dialled };
         if is_node && let Some(frontend) = tables.frontend(&key) {

@@ -10,6 +10,7 @@ pub(crate) mod kept;
 pub(crate) mod live;
 pub(crate) mod maps;
 pub(crate) mod once;
+pub(crate) mod own;
 pub(crate) mod peer;
 pub(crate) mod proof;
 pub(crate) mod reject;

@@ -8,9 +8,8 @@ mod conntrack;
 
 use std::io;
 
-use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
-    abi::{CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_REPLY, Connection, INGRESS, Tuple},
+    abi::{CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_REPLY, Connection, Tuple},
     connection::{Entry, twin},
 };
 
@@ -65,15 +64,8 @@ pub(crate) fn spare(tables: &Tables) -> io::Result<()> {
 /// For both directions; over when netfilter would say so.
 fn entries(Held { reply, left_ticks }: &Held, now: u32) -> [Entry; 2] {
     let of = |key: Tuple, state: u16| {
-        let address = if key.hook == INGRESS { key.destination } else { key.source };
-        let Tuple { source_port, destination_port, .. } = key;
-        let value = Connection {
-            address,
-            source_port,
-            destination_port,
-            state: state | CONNECTION_ANSWERED | CONNECTION_ASSURED,
-            ..Connection::zeroed()
-        };
+        let state = state | CONNECTION_ANSWERED | CONNECTION_ASSURED;
+        let value = Connection::unchanged(&key, state, now);
         let silent_ticks = value.limit(key.protocol).saturating_sub(*left_ticks);
         (key, Connection { seen: now.wrapping_sub(silent_ticks), ..value })
     };
@@ -85,7 +77,7 @@ fn entries(Held { reply, left_ticks }: &Held, now: u32) -> [Entry; 2] {
 #[cfg(test)]
 mod tests {
     use fairlead_ebpf::{
-        abi::{EGRESS, TCP, UDP},
+        abi::{EGRESS, INGRESS, TCP, UDP},
         connection::{is_twin, rewritten},
         packet::mapped,
     };

@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Address, Backend, UDP};
+use super::{ANY_V4, ANY_V6, Address, Backend, UDP};
 use crate::packet::{is_mapped, mapped, unmapped};
 
 /// What a client dials. Key of `frontends`.
@@ -91,6 +91,13 @@ impl FrontendKey {
     #[inline(always)]
     pub const fn other_ports(address: Address) -> Self {
         Self { address, port: [0; 2], protocol: 0, zero: 0 }
+    }
+
+    /// The NodePort that this is, if the address is one of the node's own.
+    #[inline(always)]
+    pub fn as_node_port(&self) -> Self {
+        let address = if is_mapped(&self.address) { ANY_V4 } else { ANY_V6 };
+        Self { address, ..*self }
     }
 
     /// Beside a frontend of UDP that leads to some of the endpoints that serve its port: what leads to all of

@@ -69,6 +69,23 @@ fn remote_backend_sees_the_node_and_the_client_sees_the_node() {
 }
 
 #[test]
+fn what_nothing_is_done_to_finds_its_other_direction_and_stays_as_it_is() {
+    let there = tuple(EGRESS, (NODE, 30080), (CLIENT, 53));
+    let way = Connection::unchanged(&there, 0, 7);
+    let back = twin(&there, &way);
+    assert_eq!(back, tuple(INGRESS, (CLIENT, 53), (NODE, 30080)));
+    let way_back = Connection::unchanged(&back, CONNECTION_REPLY, 7);
+    assert_eq!(twin(&back, &way_back), there);
+    for (packet, entry, other) in [(there, way, way_back), (back, way_back, way)] {
+        assert_eq!(rewritten(&packet, &entry), packet);
+        assert!(entry.is_unchanged(&packet) && is_twin(&packet, &other));
+        assert!(!entry.is_of_service());
+        let led = Connection { destination_port: [9, 9], ..entry };
+        assert!(!led.is_unchanged(&packet));
+    }
+}
+
+#[test]
 fn packets_that_pass_two_hooks_are_counted_at_one() {
     let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
     let flow = flow(&dialled, 40000);

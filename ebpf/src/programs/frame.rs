@@ -89,6 +89,12 @@ impl Frame {
         }
     }
 
+    /// Whether it has the header of a datagram.
+    #[inline(always)]
+    pub(crate) fn is_datagram(&self) -> bool {
+        self.kind == KIND_WHOLE && self.tuple.protocol == UDP
+    }
+
     /// Numbers and flags, if there is a TCP header.
     #[inline(always)]
     pub(crate) fn read_segment(&self, ctx: &TcContext) -> Segment {

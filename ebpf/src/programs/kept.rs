@@ -36,8 +36,12 @@ pub(super) fn is_kept(frame: &mut Frame, origin: Origin) -> bool {
     }
     // Every datagram comes here. A look keeps what it finds, too: of a flow without answers yet, the entries for
     // them are met by nothing else, and would give way first.
-    if *is_first_in_tick == 0 || found.is_reply() {
+    if *is_first_in_tick == 0 {
         return true;
+    }
+    if found.is_reply() {
+        // Of the node's own flow: whoever goes on alone is a client of the service at that port.
+        return !found.is_unchanged(tuple) || track::is_heard(tuple, found);
     }
     *is_torn = u32::from(!is_whole(tuple, found, origin));
     *is_torn == 0

@@ -253,6 +253,12 @@ pub(crate) fn has_node_ports(address: &Address) -> bool {
     copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_PORTS != 0)
 }
 
+/// Whether the address is the node's own.
+#[inline(always)]
+pub(crate) fn is_own(address: &Address) -> bool {
+    copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_OWN != 0)
+}
+
 /// The maps, for [`fairlead_ebpf::dialled::find`]: with a frontend's first backends or without them, for which
 /// the programs for packets have no room on their stack.
 #[derive(Clone, Copy)]

@@ -22,7 +22,7 @@ use super::{
     frame::Frame,
     kept::is_kept,
     live::{self, Account},
-    low_half, maps, once, reject, route, steps,
+    low_half, maps, once, own, reject, route, steps,
     track::{self, store, store_new},
 };
 
@@ -59,7 +59,9 @@ pub(crate) fn egress(ctx: &TcContext) -> i32 {
     let Some(frame) = maps::scratch() else { return NEXT };
     if frame.parse(ctx, EGRESS).is_ok() {
         once::forget(ctx, frame);
-        if track::is_known(ctx, frame) {
+        let is_known = track::is_known(ctx, frame);
+        own::remember(frame, is_known);
+        if is_known {
             return apply(ctx, frame);
         }
     }

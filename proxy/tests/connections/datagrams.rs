@@ -1,13 +1,17 @@
 //! Flows of datagrams: each of their entries gives way by itself, and no first packet or end tells one from the next.
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, Tuple, UDP};
-use fairlead_proxy::KernelOptions;
+use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, TCP, Tuple, UDP};
+use fairlead_proxy::{
+    KernelOptions,
+    connections::{Sweep, Swept},
+};
 
 use crate::{
-    FAMILIES, FromOutside,
+    FAMILIES, Family, FromOutside,
     support::{
-        services::address,
-        uplink::Uplink,
+        frames::Packet,
+        services::{address, frontend},
+        uplink::{IN, OUT, Uplink, at},
         world::{World, world},
     },
     table::{age, forget},
@@ -15,6 +19,8 @@ use crate::{
 
 /// Backends enough that a flow which is given one anew hardly ever meets its own again.
 const BACKENDS: u8 = 200;
+/// A load balancer's port on the node's own address.
+const BALANCED: u16 = 51820;
 
 /// Which entries of a flow are gone, seen from its backend.
 type Gone = fn(&Tuple, backend: [u8; 16]) -> bool;
@@ -98,6 +104,134 @@ fn a_flow_of_which_some_entries_are_gone_keeps_its_source_port() {
             }
         }
     });
+}
+
+/// It was new to the programs, which know no first datagram: it went to the Service's endpoint.
+#[test]
+fn bug_an_answer_to_the_node_itself_is_no_client_of_the_service_at_its_port() {
+    let name =
+        "datagrams::bug_an_answer_to_the_node_itself_is_no_client_of_the_service_at_its_port";
+    world(name, |world| {
+        let uplink = with_services(world);
+        for (family, port) in both(&[30080, BALANCED]) {
+            let asked = family.asks(port);
+            for _ in 0..3 {
+                assert_eq!(uplink.pass(OUT, &asked), asked);
+                assert_eq!(uplink.pass(IN, &asked.reply()), asked.reply(), "{asked:?}");
+            }
+            let other = Packet { to: at(&family.client(8, 53)), ..asked.clone() }.reply();
+            assert_eq!(uplink.pass(IN, &other).to, at(&family.backend(5)), "somebody else");
+        }
+    });
+}
+
+#[test]
+fn a_flow_of_the_nodes_own_is_answered_also_when_one_of_its_entries_is_gone() {
+    let name =
+        "datagrams::a_flow_of_the_nodes_own_is_answered_also_when_one_of_its_entries_is_gone";
+    world(name, |world| {
+        let uplink = with_services(world);
+        for ((family, port), hook) in both(&[30080, BALANCED])
+            .into_iter()
+            .flat_map(|of| [EGRESS, INGRESS].map(|hook| (of, hook)))
+        {
+            let asked = family.asks(port);
+            assert_eq!(uplink.pass(OUT, &asked), asked);
+            assert_eq!(forget(&world.bpffs, |key| key.hook == hook), 1, "{asked:?}");
+            next_tick(world);
+            assert_eq!(uplink.pass(OUT, &asked), asked);
+            assert_eq!(uplink.pass(IN, &asked.reply()), asked.reply(), "{asked:?} {hook}");
+            forget(&world.bpffs, |_| true);
+        }
+    });
+}
+
+/// As in connection tracking what the node has begun is over by its own silence, however long the other side goes on: it may
+/// be a client of the Service from then on.
+#[test]
+fn who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service() {
+    let name =
+        "datagrams::who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service";
+    world(name, |world| {
+        let uplink = with_services(world);
+        for (family, port) in both(&[30080, BALANCED]) {
+            for (is_settled, ticks) in [(false, 30), (true, 180)] {
+                let asked = family.asks(port);
+                let say = || assert_eq!(uplink.pass(OUT, &asked), asked);
+                let hear = || uplink.pass(IN, &asked.reply()).to;
+                say();
+                assert_eq!(hear(), asked.from);
+                if is_settled {
+                    say();
+                }
+                age(&world.bpffs, ticks - 5, |key| key.hook == EGRESS);
+                next_tick(world);
+                assert_eq!(hear(), asked.from, "{asked:?} settled {is_settled}");
+                age(&world.bpffs, 10, |key| key.hook == EGRESS);
+                next_tick(world);
+                assert_eq!(hear(), at(&family.backend(5)), "{asked:?} settled {is_settled}");
+                forget(&world.bpffs, |_| true);
+            }
+        }
+    });
+}
+
+#[test]
+fn only_what_the_node_sends_from_a_services_port_is_remembered() {
+    let name = "datagrams::only_what_the_node_sends_from_a_services_port_is_remembered";
+    world(name, |world| {
+        let uplink = with_services(world);
+        let entries = || uplink.kernel.connections().unwrap().sweep(Sweep::Over).unwrap();
+        for family in FAMILIES {
+            let node = family.asks(30080);
+            let from = |from: String| Packet { from: at(&from), ..node.clone() };
+            for other in [
+                from(family.dialled.replace("30080", "30081")),
+                from(family.dialled.replace("30080", "40000")),
+                from(family.pod(30080)),
+                // Another proxy has translated back what it serves.
+                from(family.cluster_ip(1, 53)),
+                Packet { protocol: TCP, ..node.clone() },
+            ] {
+                assert_eq!(uplink.pass(OUT, &other), other);
+                assert_eq!(entries(), Swept::default(), "{other:?}");
+            }
+            // Through a second device goes what was translated at the first.
+            let client = FromOutside { uplink: &uplink, first: family.first(UDP, 9, 40000) };
+            let there = client.there(&client.first);
+            let back = client.and_back(&there.reply());
+            let before = entries();
+            assert_eq!(uplink.pass(OUT, &back), back);
+            assert_eq!(entries(), before, "{back:?}");
+            assert_eq!(client.there(&client.first), there);
+            forget(&world.bpffs, |_| true);
+        }
+    });
+}
+
+impl Family {
+    /// The node asks a name server, from this port.
+    fn asks(self, port: u16) -> Packet {
+        let from = self.dialled.replace("30080", &port.to_string());
+        Packet::first(UDP, &from, &self.client(9, 53))
+    }
+}
+
+fn both(ports: &[u16]) -> Vec<(Family, u16)> {
+    FAMILIES.into_iter().flat_map(|family| ports.iter().map(move |port| (family, *port))).collect()
+}
+
+/// A node with a NodePort, a load balancer's port on its own address, and a name server.
+fn with_services(world: &World) -> Uplink {
+    let mut uplink = Uplink::new(&world.options());
+    for (set, family) in (1..).zip(FAMILIES) {
+        let balanced = family.dialled.replace("30080", &BALANCED.to_string());
+        let keys = [family.key(UDP), frontend(&balanced, UDP), family.cluster_ip_key(1, 53, UDP)];
+        for key in keys {
+            uplink.put(key, set, &[&family.backend(5)], BACKEND_LOCAL);
+        }
+    }
+    uplink
 }
 
 /// Entries are looked after once a tick.
