@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientTls {
     secret: Option<Key>,
+    /// One is named that is never read, so that nobody knows whom to let in.
+    is_unread: bool,
     mode: Mode,
     subject: Option<Expression>,
     passes: bool,
@@ -24,7 +26,9 @@ impl ClientTls {
     pub(super) fn set(&mut self, ingress: &Key, name: &str, value: &str) -> Option<Read> {
         Some(match name {
             "auth-tls-secret" => {
-                own_object(ingress, value, "Secret").map(|secret| self.secret = Some(secret))
+                let secret = own_object(ingress, value, "Secret");
+                self.is_unread = secret.is_err();
+                secret.map(|secret| self.secret = Some(secret))
             }
             "auth-tls-verify-client" => mode(value).map(|mode| self.mode = mode),
             "auth-tls-verify-depth" => number::<u8>(value).and_then(|_| {
@@ -44,6 +48,10 @@ impl ClientTls {
 
     /// `None`: nobody is asked. An error keeps everybody out.
     pub(crate) fn asked(&self, secret: Option<&Secret>) -> Result<Option<ClientAuth>, String> {
+        // ingress-nginx: AuthTLSError closes the server, whoever else has paths there.
+        if self.is_unread && self.mode != Mode::Off {
+            return Err("annotation auth-tls-secret names no Secret that is read".to_owned());
+        }
         let Some(key) = self.secret() else { return Ok(None) };
         let secret = secret.ok_or_else(|| format!("Secret {key} does not exist"))?;
         let wanted = Wanted {

@@ -4,7 +4,7 @@ mod openssl;
 mod revoked;
 
 use fairlead_ingress::Refused;
-use fairlead_state::Object;
+use fairlead_state::{Object, model::PathType::Prefix};
 use http::{HeaderName, HeaderValue, Response};
 use http_body_util::Full;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
@@ -15,7 +15,7 @@ use crate::{
     support::{
         World,
         client::{Answer, get, http1, request, send, showing, tls, trusting_anybody},
-        objects::{Authority, IngressExt, backend, opaque, secret_ref},
+        objects::{Authority, IngressExt, backend, ingress, opaque, secret_ref},
         upstream::Upstream,
     },
     upstream_tls::pem,
@@ -286,11 +286,7 @@ async fn authorities_change_under_open_connections_and_broken_ones_let_nobody_in
     let (old, new) = (Authority::new(), Authority::new());
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
-    objects.extend([
-        opaque("ca", &[("ca.crt", &pem(&old))]),
-        secured("a", &[CA]),
-        secured("foreign", &[("auth-tls-secret", "other/ca")]),
-    ]);
+    objects.extend([opaque("ca", &[("ca.crt", &pem(&old))]), secured("a", &[CA])]);
     let mut world = World::new(objects).await;
     let stream = tls(world.https(), "a.example", certificate(&old)).await.unwrap();
     let mut sender = http1(stream).await;
@@ -309,6 +305,36 @@ async fn authorities_change_under_open_connections_and_broken_ones_let_nobody_in
     assert_eq!(ask_new(&world).await, 403);
     world.apply(vec![opaque("ca", &[("ca.crt", &pem(&new))])]).await;
     assert_eq!(ask_new(&world).await, 200);
-    let foreign = ask(&world, "foreign.example", "foreign.example", certificate(&new)).await.status;
-    assert_eq!(foreign, 503);
+}
+
+/// ingress-nginx: `return 403` for the whole server. The host's other Ingresses asked nobody for anything.
+#[tokio::test]
+async fn attack_a_secret_that_is_never_read_opens_no_other_path_of_its_host() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let foreign = ("auth-tls-secret", "other/ca");
+    let nobody = ("auth-tls-secret", "no name");
+    let off = ("auth-tls-verify-client", "off");
+    let cases: [(&str, &[(&str, &str)], u16); 4] = [
+        ("foreign", &[foreign], 403),
+        ("optional", &[foreign, ("auth-tls-verify-client", "optional")], 403),
+        ("nobody", &[nobody], 403),
+        ("off", &[foreign, off], 200),
+    ];
+    for (name, annotations, _) in cases {
+        let host = format!("{name}.example");
+        let api = ingress(&format!("{name}-api")).rule(&host, &[(Prefix, "/api", "web")]);
+        objects.extend([secured(name, annotations), api.object()]);
+    }
+    let world = World::new(objects).await;
+    for (name, _, status) in cases {
+        let host = format!("{name}.example");
+        let stream = tls(world.https(), &host, trusting_anybody()).await.unwrap();
+        let answer = send(&mut http1(stream).await, request(&host, "/api")).await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+    assert_eq!(upstream.requests(), 1);
+    let told = "names no Secret that is read; by HTTPS its hosts let nobody in until then";
+    let reasons = world.reasons("foreign");
+    assert!(reasons.iter().any(|reason| reason.contains(told)), "{reasons:?}");
 }

@@ -80,8 +80,8 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "auth-tls-secret",
         Differs,
-        "the host answers nobody by plain HTTP either; if the Secret, or ca.crl in it, cannot be read, \
-         nobody at all; lists of version 1, delta and indirect ones cannot be; in another namespace's host \
+        "the host answers nobody by plain HTTP either; if it names no Secret of its namespace, or \
+         the Secret, or ca.crl in it, cannot be read, nobody at all; lists of version 1, delta and indirect ones cannot be; in another namespace's host \
          it holds for nobody, and its own paths answer 503",
         "default/ca",
         CLIENT_TLS,
