@@ -189,9 +189,11 @@ async fn a_snippet_with_anything_else_is_refused_whole_and_its_line_is_named() {
     let text = "}\n}\nserver { listen 81; }";
     objects.push(site("close", &[("server-snippet", text)]).object());
     let world = World::new(objects).await;
-    for (name, line) in [("lua", "line 2: content_by_lua_block"), ("close", "line 1: }")] {
+    for (name, status, line) in
+        [("lua", 503, "line 2: content_by_lua_block"), ("close", 200, "line 1: }")]
+    {
         let answer = ask(&world, name, &[]).await;
-        assert_eq!(answer.who(), (200, "web"), "{name}");
+        assert_eq!(answer.status, status, "{name}");
         assert!(!answer.headers.contains_key("x-a"), "{name}");
         let reasons = world.reasons(name);
         assert!(reasons[0].starts_with("refused: ") && reasons[0].contains(line), "{reasons:?}");

@@ -3,8 +3,9 @@
 use super::read::{Token, tokens};
 
 /// Directives of nginx that keep somebody out, by how they begin, and the annotations that do as much.
-/// Who is only slowed down (`limit_rate`) is let in.
-const KEEPING: [(&str, &str); 9] = [
+/// Who is only slowed down (`limit_rate`) is let in. What stands for the endpoint (`content_by_lua`) may let
+/// in whom it likes, and the endpoint would not.
+const KEEPING: [(&str, &str); 17] = [
     ("allow", "allowlist-source-range"),
     ("deny", "denylist-source-range or allowlist-source-range"),
     ("auth_request", "auth-url"),
@@ -14,12 +15,26 @@ const KEEPING: [(&str, &str); 9] = [
     ("limit_conn", "limit-connections"),
     ("limit_except", "a snippet of `if ($request_method ...) { return 403; }`"),
     ("access_by_", "auth-url"),
+    ("rewrite_by_", "auth-url"),
+    ("server_rewrite_by_", "auth-url"),
+    ("content_by_", "auth-url"),
+    ("js_access", "auth-url"),
+    ("js_content", "auth-url"),
+    ("internal", RETURN),
+    ("ssl_verify_client", "auth-tls-secret"),
+    ("modsecurity", "a web application firewall in front of it"),
 ];
-/// How directives end that say what is counted (`limit_req_zone`), or what becomes of those a limit keeps
-/// out, and set none.
-const BESIDE_LIMITS: [&str; 4] = ["_zone", "_status", "_log_level", "_dry_run"];
-/// What is returned to whoever is kept out: errors.
+/// Of those, the ones that `off` turns off.
+const SWITCHES: [&str; 4] = ["auth_basic", "auth_request", "modsecurity", "ssl_verify_client"];
+/// How directives end that keep nobody out by themselves: they say what is counted (`limit_req_zone`), what
+/// becomes of those a limit keeps out, or when something is done.
+const BESIDE: [&str; 6] =
+    ["_zone", "_status", "_log_level", "_dry_run", "_transaction_id", "_no_postpone"];
+/// What may be said instead of an answer to whoever is kept out.
 const RETURN: &str = "a snippet of `return` and of `if` on one variable alone";
+
+/// Words that are looked at for one directive's, where nobody knows where it ends.
+const DIRECTIVE_WORDS_MAX: usize = 16;
 
 /// What of a snippet keeps somebody out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,30 +86,54 @@ fn in_text(text: &str) -> Option<Keeping> {
             let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let words = text.split(|c| !is_inside(c)).filter(|word| !word.is_empty());
             let words: Vec<&str> = words.collect();
-            words.iter().zip(words.iter().skip(1).chain([&""])).find_map(|(a, b)| of(a, b))
+            let mut is_asked = false;
+            words.iter().enumerate().find_map(|(i, word)| {
+                is_asked |= *word == "if";
+                let rest = words.get(i + 1..).unwrap_or_default();
+                of(word, rest.get(..DIRECTIVE_WORDS_MAX).unwrap_or(rest), is_asked)
+            })
         }
     }
 }
 
 fn in_tokens(tokens: &[Token]) -> Option<Keeping> {
-    let mut is_first = true;
-    tokens.iter().enumerate().find_map(|(i, token)| {
-        let begins = std::mem::replace(&mut is_first, token.is_mark);
-        let next = tokens.get(i + 1).filter(|next| !next.is_mark);
-        let next = next.map_or("", |next| &*next.text);
-        (begins && !token.is_mark).then(|| of(&token.text, next)).flatten()
+    // Of each block around, whether it or one around it is an `if`'s.
+    let mut blocks: Vec<bool> = Vec::new();
+    tokens.split_inclusive(|token| token.is_mark).find_map(|directive| {
+        let is_asked = blocks.last().is_some_and(|is_asked| *is_asked);
+        let words: Vec<&str> =
+            directive.iter().filter(|token| !token.is_mark).map(|token| &*token.text).collect();
+        let first = words.first().copied().unwrap_or_default();
+        match directive.last().filter(|token| token.is_mark).map(|mark| &*mark.text) {
+            Some("{") => blocks.push(is_asked || first == "if"),
+            Some("}") => _ = blocks.pop(),
+            _ => {}
+        }
+        of(first, words.get(1..).unwrap_or_default(), is_asked)
     })
 }
 
-/// Of a directive and its first word.
-fn of(directive: &str, word: &str) -> Option<Keeping> {
-    if directive == "return" {
-        let is_error = |status: u16| (400..600).contains(&status);
-        let is_error = word.parse().is_ok_and(is_error);
-        let directive = format!("return {word}");
-        return is_error.then_some(Keeping { directive, instead: RETURN });
+/// Of a directive and its words; `is_asked`: within an `if`, so that it is for some requests and not for
+/// others.
+fn of(directive: &str, words: &[&str], is_asked: bool) -> Option<Keeping> {
+    let word = words.first().copied().unwrap_or_default();
+    let found = |directive: String| Some(Keeping { directive, instead: RETURN });
+    match (directive, word.parse::<u16>()) {
+        ("return", Ok(400..600)) => return found(format!("return {word}")),
+        // Whoever is led away, to where one signs in perhaps, is not let in.
+        ("return", Ok(301..=303 | 307 | 308)) if is_asked => {
+            return found(format!("return {word}"));
+        }
+        ("return", Err(_)) if is_asked && leads_away(word) => {
+            return found("return of a URL".to_owned());
+        }
+        ("rewrite", _) if is_asked && words.iter().any(|word| leads_away(word)) => {
+            return found("rewrite to a URL".to_owned());
+        }
+        _ => {}
     }
-    if directive.starts_with("limit_") && BESIDE_LIMITS.iter().any(|end| directive.ends_with(end)) {
+    let is_off = SWITCHES.contains(&directive) && word == "off";
+    if is_off || BESIDE.iter().any(|end| directive.ends_with(end)) {
         return None;
     }
     let (_, instead) = KEEPING.iter().find(|(begin, _)| match begin.ends_with('_') {
@@ -105,6 +144,12 @@ fn of(directive: &str, word: &str) -> Option<Keeping> {
         }
     })?;
     Some(Keeping { directive: directive.to_owned(), instead })
+}
+
+/// Whether a word of `return` or `rewrite` makes a redirect of it.
+fn leads_away(word: &str) -> bool {
+    let begins = ["http", "scheme", "$scheme", "${scheme}"];
+    matches!(word, "redirect" | "permanent") || begins.iter().any(|begin| word.starts_with(begin))
 }
 
 #[cfg(test)]
@@ -130,7 +175,26 @@ mod tests {
             ("set $x 1; return 503 \"later\";", Some("return 503")),
             ("more_set_headers 'X: y; deny", Some("deny")),
             ("set $a 'b;\nif ($x) { return 401; }", Some("return 401")),
+            ("rewrite_by_lua_block { ngx.exit(403) }", Some("rewrite_by_lua_block")),
+            ("content_by_lua_file /a.lua;", Some("content_by_lua_file")),
+            ("js_access main.access;", Some("js_access")),
+            ("internal;", Some("internal")),
+            ("ssl_client_certificate /ca.pem;\nssl_verify_client on;", Some("ssl_verify_client")),
+            ("modsecurity on;", Some("modsecurity")),
+            ("modsecurity_rules 'SecRuleEngine On';", Some("modsecurity_rules")),
+            ("set $x 1; if ($x) { return 302 /login; }", Some("return 302")),
+            ("location / { if ($x) { return https://a.example/; } }", Some("return of a URL")),
+            ("if ($x) { rewrite ^ /login redirect; }", Some("rewrite to a URL")),
+            ("if ($x) { rewrite ^ $scheme://a.example/; }", Some("rewrite to a URL")),
+            ("more_set_headers 'X: y; if ($x) { return 302 /login; }", Some("return 302")),
             // Nobody is kept out.
+            ("ssl_verify_client off; auth_basic off; modsecurity off;", None),
+            ("modsecurity_transaction_id $request_id; rewrite_by_lua_no_postpone on;", None),
+            ("if ($http_if_none_match) { return 304; }", None),
+            ("if ($x) { set $y 1; } return 302 /new;", None),
+            ("if ($x) { return 204; }", None),
+            ("if ($x) { rewrite ^/a /b break; } rewrite ^/c /d redirect;", None),
+            ("internally on;", None),
             ("limit_rate 10k;", None),
             ("limit_req_zone $binary_remote_addr zone=a:1m rate=1r/s;", None),
             ("limit_rate_after 1m;", None),
@@ -146,7 +210,6 @@ mod tests {
             ("proxy_set_header X-Auth deny;", None),
             ("more_set_headers 'deny: all;';", None),
             ("denying all;", None),
-            ("content_by_lua_block { ngx.say(1) }", None),
             ("", None),
         ] {
             let found = in_text(text).map(|keeping| keeping.directive);
