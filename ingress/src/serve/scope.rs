@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 
@@ -174,11 +174,12 @@ fn push(value: &http::HeaderValue, out: &mut String) {
     out.push_str(value.to_str().unwrap_or_default());
 }
 
-/// nginx joins several by commas.
+/// nginx joins several by commas, and cookies as they are joined in HTTP/1 (RFC 9113 8.2.3).
 fn field(headers: &HeaderMap, name: &HeaderName, out: &mut String) {
+    let between = if name == COOKIE { "; " } else { ", " };
     for (i, value) in headers.get_all(name).iter().enumerate() {
         if i > 0 {
-            out.push_str(", ");
+            out.push_str(between);
         }
         push(value, out);
     }
@@ -204,6 +205,20 @@ pub(super) fn escape(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `if ($http_cookie ~ "(^|; )beta=1(;|$)")` did not see the second of two.
+    #[test]
+    fn bug_cookies_of_several_fields_are_one_text_as_in_http1() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("cookie", "a=1"), ("x-a", "1"), ("cookie", "beta=1"), ("x-a", "2")] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        for (name, joined) in [("cookie", "a=1; beta=1"), ("x-a", "1, 2"), ("x-b", "")] {
+            let mut out = String::new();
+            field(&headers, &HeaderName::from_static(name), &mut out);
+            assert_eq!(out, joined, "{name}");
+        }
+    }
 
     #[test]
     fn arguments_are_found_by_their_whole_name() {
