@@ -193,7 +193,8 @@ pub fn references(ingress: &Ingress) -> BTreeSet<ObjectRef> {
     let namespace = &ingress.key.namespace;
     let secrets = ingress.tls.iter().filter_map(|tls| tls.secret_name.clone());
     let named = |annotation: &&str| {
-        let text = ingress.annotations.get(*annotation)?;
+        // Blanks are no part of it (ingress-nginx: parser.normalizeString).
+        let text = ingress.annotations.get(*annotation)?.trim();
         // Another namespace's is never read.
         let name = text.strip_prefix(&**namespace).and_then(|rest| rest.strip_prefix('/'));
         let name = name.unwrap_or(text);

@@ -26,7 +26,7 @@ mod texts;
 mod tracing;
 mod value;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{
     Key, in_one_line,
@@ -378,27 +378,26 @@ pub(super) fn parse(
     defaults: &Annotations,
     mut find: impl FnMut(Severity, String),
 ) -> Annotations {
-    let said = |name: &str| {
-        let value = ingress.annotations.get(&*format!("{PREFIX}{name}"));
-        value.filter(|value| !says_nothing(name, value))
-    };
+    let named = ingress.annotations.iter();
+    let named =
+        named.filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, trimmed(value))));
+    let values: BTreeMap<&str, String> =
+        named.filter(|(name, value)| !says_nothing(name, value)).collect();
+    let said = |name: &str| values.get(name);
     let mut all = defaults.clone();
     // Who asks somebody of its own does not ask everybody's, too.
     let is_left_out = said("enable-global-auth").is_some_and(|value| flag(value) == Ok(false));
     if is_left_out || said("auth-url").is_some() {
         all.external = ExternalAuth::default();
     }
-    for (name, value) in &*ingress.annotations {
-        let Some(short) = name.strip_prefix(PREFIX) else { continue };
-        if says_nothing(short, value) {
-            continue;
-        }
+    for (&short, value) in &values {
+        let name = format!("{PREFIX}{short}");
         let shown = told::value_of(short, value);
         match all.set(&ingress.key, short, value) {
             Ok(()) if told::is_private(short) => all.in_force.push(short.to_owned()),
             Ok(()) => all.in_force.push(format!("{short}={}", in_one_line(value))),
             Err(Unread::Unknown) => match catalogue::find(short) {
-                Some(known) => find(Severity::Differs, known.not_served(name, &shown)),
+                Some(known) => find(Severity::Differs, known.not_served(&name, &shown)),
                 None => find(Severity::Differs, format!("annotation {name} has no effect here")),
             },
             Err(Unread::NotServed(what)) => {
@@ -443,6 +442,12 @@ pub(super) fn parse(
         find(Severity::Differs, reason.to_owned());
     }
     all
+}
+
+/// ingress-nginx: parser.normalizeString. (Blanks around a flag or a number it refuses with the whole Ingress.)
+fn trimmed(value: &str) -> String {
+    let lines: Vec<&str> = value.trim().split('\n').map(str::trim).collect();
+    lines.join("\n")
 }
 
 /// Whether it is as if the annotation were not there (ingress-nginx: parser.parseString, whose error for an

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fairlead_state::Name;
+use http::{HeaderName, HeaderValue};
 
 use super::*;
 
@@ -34,6 +35,29 @@ fn bug_an_empty_value_is_as_if_the_annotation_were_not_there() {
         assert_eq!(found.is_empty(), !is_closed, "{}: {found:?}", annotation.name);
         assert!(all.in_force.is_empty(), "{}", annotation.name);
     }
+}
+
+/// `basic ` was 503, `HTTPS ` plain HTTP to a port of TLS, and ` v1` no request's.
+#[test]
+fn bug_blanks_around_a_value_are_no_part_of_it() {
+    for annotation in &*ANNOTATIONS {
+        let defaults = Annotations::default();
+        let (all, found) = read(&defaults, &[(annotation.name, annotation.example)]);
+        for value in [" VALUE", "VALUE ", "VALUE\n", "\t VALUE \n"] {
+            let value = value.replace("VALUE", annotation.example);
+            let (blank, told) = read(&defaults, &[(annotation.name, &value)]);
+            assert_eq!(blank.in_force, all.in_force, "{} {value:?}", annotation.name);
+            assert_eq!((blank.denied, told), (all.denied.clone(), found.clone()), "{value:?}");
+        }
+        let (nothing, told) = read(&defaults, &[(annotation.name, " \n ")]);
+        let is_closed = annotation.name.ends_with(SOURCE_RANGE);
+        assert!(nothing.in_force.is_empty(), "{}", annotation.name);
+        assert_eq!(nothing.denied.is_some(), is_closed, "{}: {told:?}", annotation.name);
+    }
+    let canary = [("canary-by-header", "X-Try"), ("canary-by-header-value", " v1 ")];
+    let (all, _) = read(&Annotations::default(), &canary);
+    let headers = [(HeaderName::from_static("x-try"), HeaderValue::from_static("v1"))];
+    assert!(all.canary.takes(&headers.into_iter().collect(), |all| all));
 }
 
 /// One client's "let in" was everybody's.

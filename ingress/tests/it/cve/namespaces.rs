@@ -104,7 +104,7 @@ fn no_annotation_has_an_object_of_another_namespace_read() {
             "=x",
             "x\\",
             "x y",
-            "x\n",
+            "x\ny",
             "X",
         ] {
             let refers = references(&site("own", &[(annotation.name, text)]));

@@ -115,6 +115,8 @@ fn an_ingress_refers_to_objects_of_its_own_namespace() {
     for (name, value, named) in [
         ("auth-secret", "users", "Secret shop/users"),
         ("auth-secret", "shop/users", "Secret shop/users"),
+        ("auth-secret", " shop/users\n", "Secret shop/users"),
+        ("auth-secret", "shop/ users", ""),
         ("auth-secret", "else/users", ""),
         ("custom-headers", "shop/fields", "ConfigMap shop/fields"),
         ("auth-proxy-set-headers", "else/fields", ""),
