@@ -163,11 +163,12 @@ async fn with_extras(
     }
     // ingress-nginx's Lua sets it before headers-more has the last word.
     plan.record.secure(response.headers_mut());
-    for (name, value) in fields {
-        response.headers_mut().insert(name, value);
-    }
     if let Some(told) = told {
         told.apply(response.status(), response.headers_mut());
+    }
+    // nginx.tmpl: CustomHeaders stand behind the snippets, and the last of more_set_headers holds.
+    for (name, value) in fields {
+        response.headers_mut().insert(name, value);
     }
     if let Some(pace) = extra.pace {
         response.body_mut().slow_down(pace, &client.worker.shared.timer);

@@ -36,6 +36,22 @@ async fn answers_have_what_a_config_map_says() {
 }
 
 #[tokio::test]
+async fn bug_what_a_config_map_says_of_a_field_holds_whatever_a_snippet_says() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(config_map("headers", &[("X-Both", "map"), ("Server", "map")]));
+    let snippet =
+        "more_set_headers 'X-Both: snippet' 'X-Own: snippet';\nmore_clear_headers Server;";
+    let says = [("custom-headers", "headers"), ("configuration-snippet", snippet)];
+    objects.push(site("a", &says).object());
+    let world = World::new(objects).await;
+    let answer = get(world.http(), "a.example", "/").await;
+    for (field, value) in [("x-both", "map"), ("x-own", "snippet"), ("server", "map")] {
+        assert_eq!(answer.headers[field], value, "{field}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_asked_is_told_what_a_config_map_says() {
     let authority = Upstream::serve(|request: http::Request<_>| async move {
         let is_told = request.headers().get("x-secret").is_some_and(|value| value == "a.example");
