@@ -34,9 +34,9 @@ pub use self::{
 };
 pub(crate) use self::{
     annotations::{
-        Access, Asking, Balance, Canary, Captured, Copies, Door, Errors, Extra, InForce, Pace,
-        Patience, Policy, Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template,
-        Throttle, Traced, Url, Variable, Verdict, regex, regex_with_case, variable_name,
+        Access, Asking, Balance, Canary, Captured, Copies, Cors, Door, Errors, Extra, InForce,
+        Pace, Patience, Policy, Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template,
+        Throttle, Told, Traced, Url, Variable, Verdict, regex, regex_with_case, variable_name,
     },
     budget::REQUEST_STEPS_MAX,
     choice::Pick,

@@ -40,6 +40,7 @@ mod preamble;
 mod prefixed;
 mod relay;
 mod replay;
+mod said;
 mod scope;
 mod send;
 mod splice;

@@ -52,7 +52,7 @@ pub(crate) use self::{
     redirect::{Elsewhere, Redirects},
     reply::Reply,
     rewrite::{Reach, Rewrite, Rewriting, Rewritten, pattern},
-    snippet::{InForce, Returned, Snippet},
+    snippet::{InForce, Returned, Snippet, Told},
     template::{Captured, Template, Variable, name as variable_name},
     tracing::Traced,
     value::{Read, Unread, bad, flag, networks, number, regex, regex_with_case, size},

@@ -75,3 +75,12 @@ pub(super) fn status(status: StatusCode) -> Response<ResponseBody> {
         },
     )
 }
+
+/// To a preflight, as ingress-nginx's template has it.
+pub(super) fn preflight() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let text = HeaderValue::from_static("text/plain charset=UTF-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}

@@ -22,6 +22,7 @@ use super::{
     mirror::{self, Original},
     outgoing::{Outgoing, Passage},
     plan::{Plan, Unplanned, plan},
+    said::Said,
     scope::Scope,
 };
 use crate::{
@@ -124,15 +125,10 @@ async fn with_extras(
 ) -> Response<ResponseBody> {
     let seen = Seen::of(&head, plan);
     let instead = Instead::of(plan.route, &head);
-    let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
     let scope = seen.scope(client, &head, plan);
-    let fields: Vec<_> = extra.told.iter().filter_map(|field| scope.field(field)).collect();
-    let told = extra.snippet.as_ref().map(|_| {
-        let scope = seen.scope(client, &head, plan);
-        let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
-        passage.fields = plan.snippet.to_endpoint(&look);
-        plan.snippet.told(&look)
-    });
+    let said = Said::of(&scope, extra, &plan.snippet);
+    let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
+    passage.fields = plan.snippet.to_endpoint(&look);
     let mut response = match enter(client, plan, extra, &seen, &head).await {
         Ok((slot, mut let_in)) => {
             passage.slot = slot;
@@ -158,18 +154,7 @@ async fn with_extras(
         let scope = seen.scope(client, &instead.head, plan);
         response = instead.answer(client, extra, plan, &scope, response).await;
     }
-    if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
-        cors.set_fields(response.headers_mut(), origin);
-    }
-    // ingress-nginx's Lua sets it before headers-more has the last word.
-    plan.record.secure(response.headers_mut());
-    if let Some(told) = told {
-        told.apply(response.status(), response.headers_mut());
-    }
-    // nginx.tmpl: CustomHeaders stand behind the snippets, and the last of more_set_headers holds.
-    for (name, value) in fields {
-        response.headers_mut().insert(name, value);
-    }
+    said.apply(plan.record, &mut response);
     if let Some(pace) = extra.pace {
         response.body_mut().slow_down(pace, &client.worker.shared.timer);
     }

@@ -11,6 +11,7 @@ use super::{
     client::Client,
     front::{Front, Scheme},
     gates, identity, media,
+    said::Said,
     scope::Scope,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     host, path,
     record::Record,
     routes::{
-        Captured, Extra, Found, Host, InForce, Returned, Rewritten, Route, Sought, Template,
+        Captured, Cors, Extra, Found, Host, InForce, Returned, Rewritten, Route, Sought, Template,
         Traced, Variable,
     },
     series::method_name,
@@ -70,10 +71,10 @@ pub(super) enum Unplanned {
     Unserved(StatusCode),
     /// To somewhere else.
     Moved(StatusCode, HeaderValue),
-    /// The answer to a preflight of another site, or of a path that is kept shut.
+    /// By a path that is kept shut, or by a route.
     Answered(Box<Response<ResponseBody>>),
-    /// A snippet's, which has the last word on its fields.
-    Returned(Box<Response<ResponseBody>>),
+    /// By a route, with all that it says on its answers.
+    Whole(Box<Response<ResponseBody>>),
 }
 
 /// Admission and routing. Whatever becomes of a request, its record knows the rule it met.
@@ -140,14 +141,15 @@ pub(super) fn plan<'r>(
     };
     let (rewritten, prefix) = match &route.rewrite {
         None => (None, None),
-        Some(_) => rewrite(&scope)?,
+        Some(_) => rewrite(&scope).map_err(|why| why.of_route(&scope, &snippet, record))?,
     };
     let found = Found { host, route };
     if found.redirects(record.front.scheme.is_https(), &admitted.path.normal)
         && let Some(https) = worker.shared.https
     {
         let location = https_location(&scope, https.outside);
-        return Err(Unplanned::moved(config.https_redirect_status, location));
+        let moved = Unplanned::moved(config.https_redirect_status, location);
+        return Err(moved.of_route(&scope, &snippet, record));
     }
     // Who need not use HTTPS need not show a certificate either: so nobody goes on without it.
     if host.client_certificates.is_some() && !client.tls {
@@ -236,29 +238,30 @@ fn leave_route<'r>(
     extra: &'r Extra,
     record: &Record,
 ) -> Result<InForce<'r>, Unplanned> {
-    if let Some(cors) = &extra.cors
-        && scope.head.method == Method::OPTIONS
-        && let Some(origin) = cors.allows(&scope.head.headers)
-    {
-        return Err(Unplanned::Answered(Box::new(cors.preflight(&origin))));
-    }
     let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
     let in_force = match extra.snippet.as_ref().map(|snippet| snippet.in_force(&look)) {
         None => InForce::default(),
         Some(Ok(in_force)) => in_force,
         Some(Err(TooCostly)) => return Err(Unplanned::Refused(Refused::Expressions)),
     };
-    if let Some(returned) = in_force.returned(&look) {
-        let mut answer = returned_answer(scope, returned);
-        record.secure(answer.headers_mut());
-        in_force.told(&look).apply(answer.status(), answer.headers_mut());
-        return Err(Unplanned::Returned(Box::new(answer)));
-    }
-    let Some(elsewhere) = &extra.elsewhere else { return Ok(in_force) };
-    let location = scope.render_whole(&elsewhere.location);
-    let location = location.ok_or(Unplanned::Refused(Refused::UriTooLong))?;
-    let location = absolute(scope, location);
-    Err(Unplanned::moved(elsewhere.status, location))
+    let answer = if is_preflight(scope, extra) {
+        Unplanned::Answered(Box::new(answer::preflight()))
+    } else if let Some(returned) = in_force.returned(&look) {
+        Unplanned::Answered(Box::new(returned_answer(scope, returned)))
+    } else if let Some(elsewhere) = &extra.elsewhere {
+        let location = scope.render_whole(&elsewhere.location);
+        let location = location.ok_or(Unplanned::Refused(Refused::UriTooLong))?;
+        Unplanned::moved(elsewhere.status, absolute(scope, location))
+    } else {
+        return Ok(in_force);
+    };
+    Err(answer.of_route(scope, &in_force, record))
+}
+
+/// Of a site that may ask; others' are the endpoint's.
+fn is_preflight(scope: &Scope<'_>, extra: &Extra) -> bool {
+    let may_ask = |cors: &Cors| cors.allows(&scope.head.headers).is_some();
+    scope.head.method == Method::OPTIONS && extra.cors.as_ref().is_some_and(may_ask)
 }
 
 /// What variables make of it may be no host.
@@ -377,6 +380,18 @@ impl Unplanned {
         }
     }
 
+    /// What a route answers itself says what all of its answers do.
+    fn of_route(self, scope: &Scope<'_>, snippet: &InForce<'_>, record: &Record) -> Self {
+        let Some(extra) = &scope.route.policy.extra else { return self };
+        let mut answer = match self {
+            Self::Moved(status, location) => answer::redirect(status, location),
+            Self::Answered(answer) => *answer,
+            other => return other,
+        };
+        Said::of(scope, extra, snippet).apply(record, &mut answer);
+        Self::Whole(Box::new(answer))
+    }
+
     pub(super) fn answer(self, record: &Record) -> Response<ResponseBody> {
         let mut answer = match self {
             Self::Refused(reason) => {
@@ -386,7 +401,7 @@ impl Unplanned {
             Self::Unserved(status) => answer::status(status),
             Self::Moved(status, location) => answer::redirect(status, location),
             Self::Answered(answer) => *answer,
-            Self::Returned(answer) => return *answer,
+            Self::Whole(answer) => return *answer,
         };
         record.secure(answer.headers_mut());
         answer

@@ -1,6 +1,6 @@
 //! Which other sites' pages may ask (CORS).
 
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::value::{Read, Unread, bad, flag, signed};
 
@@ -103,16 +103,6 @@ impl Cors {
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         }
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
-    }
-
-    /// The answer to a preflight.
-    pub(crate) fn preflight<B: Default>(&self, origin: &HeaderValue) -> Response<B> {
-        let mut response = Response::new(B::default());
-        *response.status_mut() = http::StatusCode::NO_CONTENT;
-        let text = HeaderValue::from_static("text/plain charset=UTF-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, text);
-        self.set_fields(response.headers_mut(), origin);
-        response
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fields that ConfigMaps name.
 
+use fairlead_ingress::IngressConfig;
 use fairlead_state::{Key, Kind, ObjectRef};
 use http::Response;
 use http_body_util::Full;
@@ -8,7 +9,8 @@ use hyper::body::Bytes;
 use super::site;
 use crate::support::{
     World,
-    client::get,
+    client::{connect, get, request, send},
+    config,
     objects::{IngressExt, backend, config_map},
     upstream::Upstream,
 };
@@ -48,6 +50,49 @@ async fn bug_what_a_config_map_says_of_a_field_holds_whatever_a_snippet_says() {
     let answer = get(world.http(), "a.example", "/").await;
     for (field, value) in [("x-both", "map"), ("x-own", "snippet"), ("server", "map")] {
         assert_eq!(answer.headers[field], value, "{field}");
+    }
+}
+
+/// nginx.tmpl: they are the location's, whatever answers there.
+#[tokio::test]
+async fn bug_answers_a_path_gives_itself_say_what_all_of_its_answers_do() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(config_map("headers", &[("X-Map", "$request_uri")]));
+    let says = |more: &str| format!("more_set_headers 'X-Snippet: $request_method';\n{more}");
+    let (fields, returns) = (says(""), says("return 503;"));
+    let cases: [(&str, &str, &[(&str, &str)], &str, u16); 6] = [
+        ("web", &fields, &[], "GET", 200),
+        ("preflight", &fields, &[], "OPTIONS", 204),
+        ("returned", &returns, &[], "GET", 503),
+        ("moved", &fields, &[("permanent-redirect", "https://b.example/")], "GET", 301),
+        ("rewritten", &fields, &[("rewrite-target", "https://b.example/")], "GET", 302),
+        ("https", &fields, &[("force-ssl-redirect", "true")], "GET", 308),
+    ];
+    for (name, snippet, more, _, _) in cases {
+        let all = [
+            ("custom-headers", "headers"),
+            ("enable-cors", "true"),
+            ("configuration-snippet", snippet),
+        ];
+        objects.push(site(name, &[&all[..], more].concat()).object());
+    }
+    let config = IngressConfig { https_redirect_port: Some(443), ..config() };
+    let world = World::with(config, objects).await;
+    for (name, _, _, method, status) in cases {
+        let mut asked = request(&format!("{name}.example"), "/a?b=c");
+        *asked.method_mut() = method.parse().unwrap();
+        let answer = send(&mut connect(world.http()).await, asked).await;
+        assert_eq!(answer.status, status, "{name}");
+        for (field, value) in [
+            ("x-map", "/a?b=c"),
+            ("x-snippet", method),
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
+        ] {
+            let told = answer.headers.get(field).map(|value| value.to_str().unwrap());
+            assert_eq!(told, Some(value), "{name}: {field}");
+        }
     }
 }
 
