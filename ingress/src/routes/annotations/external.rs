@@ -8,14 +8,15 @@ use super::{
     headers::Fields,
     snippet::is_ours,
     template::Template,
-    value::{Read, Unread, bad, flag, number},
+    value::{Read, Unread, bad, flag},
 };
 
 const REDIRECT_PARAM: &str = "rd";
 /// ingress-nginx's auth-cache-duration.
 const CACHED_STATUSES: [u16; 3] = [200, 202, 401];
 const CACHED: Duration = Duration::from_secs(300);
-const FIELDS_MAX: usize = 32;
+/// Names in one list; each is looked for in each answer.
+const FIELDS_MAX: usize = 256;
 
 /// What an Ingress says about it.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +28,12 @@ pub(crate) struct ExternalAuth {
     fields: Vec<HeaderName>,
     request_redirect: Option<Template>,
     cache_key: Option<Template>,
-    cached: Vec<(u16, Duration)>,
+    cached: Cached,
     always_set_cookie: bool,
 }
+
+/// How long answers are remembered, by status; `None` is any. The first that fits holds.
+type Cached = Vec<(Option<u16>, Duration)>;
 
 /// Whom to ask, and what becomes of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub(crate) struct Asking {
     pub(crate) request_redirect: Option<Template>,
     /// Answers are remembered under this.
     pub(crate) cache_key: Option<Template>,
-    cached: Box<[(u16, Duration)]>,
+    cached: Cached,
     pub(crate) always_set_cookie: bool,
 }
 
@@ -79,9 +83,10 @@ impl ExternalAuth {
             "auth-cache-key" => template(value).map(|template| self.cache_key = Some(template)),
             "auth-cache-duration" => durations(value).map(|cached| self.cached = cached),
             "auth-always-set-cookie" => flag(value).map(|flag| self.always_set_cookie = flag),
-            // Connections to whoever is asked are kept as those to endpoints are.
+            // Connections to whoever is asked are kept as those to endpoints are. ingress-nginx: what is
+            // negative is a warning.
             "auth-keepalive" | "auth-keepalive-requests" | "auth-keepalive-timeout" => {
-                number::<u32>(value).map(drop)
+                value.parse::<i64>().map(drop).or_else(|_| bad("is no number"))
             }
             "auth-keepalive-share-vars" => flag(value).map(drop),
             "auth-snippet" => bad("is not served: nothing is executed"),
@@ -95,7 +100,7 @@ impl ExternalAuth {
         let param = self.redirect_param.as_deref().unwrap_or(REDIRECT_PARAM);
         let signin = self.signin.as_deref().map(|signin| with_redirect(signin, param));
         let cached = match &*self.cached {
-            [] => CACHED_STATUSES.map(|status| (status, CACHED)).into(),
+            [] => CACHED_STATUSES.map(|status| (Some(status), CACHED)).into(),
             cached => cached.into(),
         };
         Ok(Some(Asking {
@@ -115,7 +120,8 @@ impl ExternalAuth {
 impl Asking {
     /// How long an answer is remembered.
     pub(crate) fn cached_for(&self, status: u16) -> Option<Duration> {
-        self.cached.iter().find(|(code, _)| *code == status).map(|(_, duration)| *duration)
+        let fits = |code: &Option<u16>| code.is_none_or(|code| code == status);
+        self.cached.iter().find(|(code, _)| fits(code)).map(|(_, duration)| *duration)
     }
 }
 
@@ -232,8 +238,8 @@ fn unheard(ours: &[HeaderName]) -> Read {
     ))
 }
 
-/// `200 202 401 5m, 404 1m`.
-fn durations(value: &str) -> Result<Vec<(u16, Duration)>, Unread> {
+/// `200 202 401 5m, 404 1m, any 10s` (nginx: proxy_cache_valid).
+fn durations(value: &str) -> Result<Cached, Unread> {
     let mut durations = Vec::new();
     for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let mut words: Vec<&str> = part.split_ascii_whitespace().collect();
@@ -244,8 +250,9 @@ fn durations(value: &str) -> Result<Vec<(u16, Duration)>, Unread> {
             words = vec!["200", "301", "302"];
         }
         for word in words {
-            match word.parse() {
-                Ok(status @ 100..600) => durations.push((status, duration)),
+            match (word, word.parse()) {
+                ("any", _) => durations.push((None, duration)),
+                (_, Ok(status @ 100..600)) => durations.push((Some(status), duration)),
                 _ => return bad(format!("has {word:?}, which is no status")),
             }
         }
@@ -342,9 +349,39 @@ mod tests {
             ("200 5 ms", None),
             ("200 1D", None),
             ("99 5m", None),
-            ("any 5m", None),
+            ("all 5m", None),
         ] {
+            let named = |(status, duration)| (Some(status), duration);
+            let expected = expected.map(|all| all.into_iter().map(named).collect::<Cached>());
             assert_eq!(durations(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bug_any_is_every_status_that_is_not_named_before_it() {
+        let mut auth = ExternalAuth::default();
+        for (name, value) in [("auth-url", "http://a/"), ("auth-cache-duration", "200 1m, any 2m")]
+        {
+            assert_eq!(auth.set(name, value), Some(Ok(())), "{name}");
+        }
+        let asking = auth.asking(Fields::default()).unwrap().unwrap();
+        for (status, minutes) in [(200, 1), (401, 2), (500, 2)] {
+            assert_eq!(
+                asking.cached_for(status),
+                Some(Duration::from_secs(60 * minutes)),
+                "{status}"
+            );
+        }
+    }
+
+    /// They closed the path.
+    #[test]
+    fn bug_a_number_of_connections_below_zero_is_none() {
+        for name in ["auth-keepalive", "auth-keepalive-requests", "auth-keepalive-timeout"] {
+            for (value, good) in [("-1", true), ("0", true), ("+4", true), ("4s", false)] {
+                let set = ExternalAuth::default().set(name, value).unwrap();
+                assert_eq!(set.is_ok(), good, "{name} {value}");
+            }
         }
     }
 

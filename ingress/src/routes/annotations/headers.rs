@@ -10,7 +10,8 @@ use super::{
     value::{Read, own_object},
 };
 
-const FIELDS_MAX: usize = 64;
+/// Fields of one ConfigMap; variables in their texts may make 16 KiB of each.
+const FIELDS_MAX: usize = 256;
 
 /// Names and texts.
 pub(crate) type Fields = Box<[(HeaderName, Template)]>;

@@ -42,7 +42,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "custom-headers",
         Differs,
-        "any field but those of framing; a ConfigMap of the Ingress's own namespace",
+        "any field but those of framing; a ConfigMap of the Ingress's own namespace, of 256 fields at most",
         "headers",
         "annotations::headers::answers_have_what_a_config_map_says",
     ),

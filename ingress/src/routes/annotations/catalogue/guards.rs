@@ -38,7 +38,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "auth-proxy-set-headers",
         Differs,
-        "a ConfigMap of the Ingress's own namespace",
+        "a ConfigMap of the Ingress's own namespace, of 256 fields at most",
         "headers",
         "annotations::headers::whoever_is_asked_is_told_what_a_config_map_says",
     ),
@@ -47,7 +47,8 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "auth-response-headers",
         Differs,
-        "Content-Length, Transfer-Encoding and fields of a connection are not passed on, and said to be named",
+        "256 names at most; Content-Length, Transfer-Encoding and fields of a connection are not passed on, and said \
+         to be named",
         "X-User, X-Groups",
         "annotations::auth::attack_smuggling_who_is_asked_says_nothing_of_lengths_and_connections",
     ),
