@@ -58,7 +58,8 @@ impl<'a> Instead<'a> {
     pub(super) fn of(route: &'a Route, head: &Parts) -> Option<Self> {
         let errors = route.policy.extra.as_ref()?.errors.as_ref();
         let errors = errors.filter(|errors| errors.replaces_any())?;
-        let upstream = route.fallback.as_deref()?;
+        // ingress-nginx: a backend without endpoints is none, and whatever it would say hides the error.
+        let upstream = route.fallback.as_deref().filter(|upstream| upstream.has_endpoints())?;
         Some(Self { errors, upstream, head: head.clone() })
     }
 

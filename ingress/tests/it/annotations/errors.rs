@@ -34,6 +34,7 @@ async fn errors_are_answered_by_the_service_that_is_to() {
     let (web, pages) = (failing().await, Upstream::echo("pages").await);
     let mut objects = backend("web", &[web.address]);
     objects.extend(backend("pages", &[pages.address]));
+    objects.push(service("empty"));
     let pages = ("default-backend", "pages");
     let codes = ("custom-http-errors", "404, 503");
     objects.extend(
@@ -42,6 +43,8 @@ async fn errors_are_answered_by_the_service_that_is_to() {
             site("own", &[pages, codes, ("disable-proxy-intercept-errors", "true")]),
             site("none", &[codes]),
             site("only", &[pages]),
+            site("empty", &[("default-backend", "empty"), codes]),
+            site("missing", &[("default-backend", "nowhere"), codes]),
         ]
         .map(IngressExt::object),
     );
@@ -54,6 +57,9 @@ async fn errors_are_answered_by_the_service_that_is_to() {
         ("own", "/404", (404, "web")),
         ("none", "/404", (404, "web")),
         ("only", "/404", (404, "web")),
+        // A page that nobody shows was 503, whatever the endpoint had said.
+        ("empty", "/404", (404, "web")),
+        ("missing", "/404", (404, "web")),
     ] {
         let answer = get(world.http(), &format!("{name}.example"), path).await;
         assert_eq!(answer.who(), expected, "{name}{path}");

@@ -49,8 +49,8 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "custom-http-errors",
         Differs,
-        "needs default-backend, which is sent what the endpoint was, but for bodies and what guards the path; 401 and \
-         403 stay what they are",
+        "needs default-backend, with an endpoint, which is sent what the path's own was, but for bodies and what \
+         guards the path; 401 and 403 stay what they are",
         "404,503",
         ERRORS,
     ),
