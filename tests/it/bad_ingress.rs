@@ -64,8 +64,8 @@ const CASES: &[Case] = &[
     ),
     ("annotation", |ingress| annotate(ingress, "proxy-body-size", "2x"), "is no size", "/"),
     (
-        "foreign-secret",
-        |ingress| annotate(ingress, "proxy-ssl-secret", "other/us"),
+        "foreign-map",
+        |ingress| annotate(ingress, "custom-headers", "other/us"),
         "is of another namespace and never read",
         "/",
     ),

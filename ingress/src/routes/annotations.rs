@@ -456,9 +456,11 @@ fn says_nothing(name: &str, value: &str) -> bool {
     value.is_empty() && !name.ends_with(SOURCE_RANGE)
 }
 
-/// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).
+/// Keeps somebody out, or is whom endpoints know us by: if it cannot be read, everybody is kept out
+/// (ingress-nginx: LocationDenied).
 pub(super) fn guards(name: &str) -> bool {
-    name.ends_with(SOURCE_RANGE) || name.starts_with("auth-") || name == "enable-global-auth"
+    let is_one = ["enable-global-auth", "proxy-ssl-secret"].contains(&name);
+    is_one || name.ends_with(SOURCE_RANGE) || name.starts_with("auth-")
 }
 
 /// ingress-nginx compares without case.

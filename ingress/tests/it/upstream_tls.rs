@@ -306,7 +306,7 @@ async fn a_secret_of_another_namespace_is_never_read() {
     let (answer, world) = asked(&upstream, https(&annotations), secrets).await;
     assert_eq!(answer.status, 503);
     let reason = "refused: annotation nginx.ingress.kubernetes.io/proxy-ssl-secret \"other/ca\" \
-                  is of another namespace and never read";
+                  is of another namespace and never read; its paths answer 503 until it is put right";
     assert!(world.reasons("web").contains(&reason.to_owned()), "{:?}", world.reasons("web"));
 }
 

@@ -85,6 +85,18 @@ fn attack_an_empty_url_does_not_turn_everybodys_authority_off() {
     }
 }
 
+/// Endpoints were asked without the certificate that proxy-ssl-secret was to give.
+#[test]
+fn bug_a_secret_that_is_never_read_closes_the_paths() {
+    for name in ["auth-secret", "auth-tls-secret", "proxy-ssl-secret"] {
+        for (value, is_read) in [("default/a", true), ("a", true), ("other/a", false), ("A", false)]
+        {
+            let (all, found) = read(&Annotations::default(), &[(name, value)]);
+            assert_eq!(all.denied.is_none(), is_read, "{name} {value}: {found:?}");
+        }
+    }
+}
+
 /// It guards nothing: certificates are asked for whatever it is.
 #[test]
 fn bug_an_error_page_that_is_no_url_closes_no_path() {

@@ -144,8 +144,9 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "proxy-ssl-verify",
         Differs,
-        "a certificate of version 1 must be signed by one of ca.crt itself; a common name is nobody's where \
-         an authority is for some names alone",
+        "without proxy-ssl-secret, or ca.crt in it, paths answer 503 (ingress-nginx verifies nothing then); a \
+         certificate of version 1 must be signed by one of ca.crt itself; a common name is nobody's where an \
+         authority is for some names alone",
         "on",
         UPSTREAM_TLS,
     ),
