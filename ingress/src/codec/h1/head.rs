@@ -102,7 +102,8 @@ impl Heads {
             *self = Self { has_begun: true, ..Self::default() };
             return parse(&input.split_to(end).freeze(), room).map(Some);
         }
-        self.look_ahead(input)?;
+        // Whatever pieces it comes in, it is refused for the same.
+        self.look_ahead(input.get(..bytes_max).unwrap_or(input))?;
         if end.is_some() || input.len() >= bytes_max {
             return Err(Unread::Refused(Refused::FieldsTooMany));
         }

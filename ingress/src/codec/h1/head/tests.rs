@@ -115,6 +115,8 @@ fn what_is_no_head_is_refused() {
         ("the longest", &longest, None),
         ("a byte too long", &longer, Some(FieldsTooMany)),
         ("no end in sight", &"x".repeat(BYTES_MAX), Some(FieldsTooMany)),
+        // As in pieces, where nobody waits for the line's end.
+        ("a bad line a byte too long", &(("x".repeat(BYTES_MAX)) + "\n\r\n"), Some(FieldsTooMany)),
         ("TLS", "\x16\x03\x01", Some(Malformed)),
         ("CR alone", "\rGET / HTTP/1.1\r\n\r\n", Some(Malformed)),
         ("HTTP/0.9", "GET /\r\n", Some(Malformed)),
