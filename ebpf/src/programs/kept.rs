@@ -3,7 +3,7 @@
 use fairlead_ebpf::{
     abi::{BACKEND_LOCAL, Backend, Connection, EGRESS, Tuple, UDP},
     connection::rewritten,
-    dialled::{self, Tables as _},
+    dialled,
     select::{self, Lead, Origin},
 };
 

@@ -195,8 +195,10 @@ impl Block {
 impl Action {
     fn captures(&self) -> bool {
         let text = match self {
-            Self::SetAlways(_, text) | Self::Add { text, .. } | Self::ToEndpoint(_, text) => text,
-            Self::Return(_, Some(text)) => text,
+            Self::SetAlways(_, text)
+            | Self::Add { text, .. }
+            | Self::ToEndpoint(_, text)
+            | Self::Return(_, Some(text)) => text,
             Self::Return(_, None) | Self::Clear(_) => return false,
         };
         text.captures()

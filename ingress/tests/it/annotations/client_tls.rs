@@ -315,7 +315,8 @@ async fn attack_a_secret_that_is_never_read_opens_no_other_path_of_its_host() {
     let foreign = ("auth-tls-secret", "other/ca");
     let nobody = ("auth-tls-secret", "no name");
     let off = ("auth-tls-verify-client", "off");
-    let cases: [(&str, &[(&str, &str)], u16); 4] = [
+    type Annotations<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, Annotations<'_>, u16); 4] = [
         ("foreign", &[foreign], 403),
         ("optional", &[foreign, ("auth-tls-verify-client", "optional")], 403),
         ("nobody", &[nobody], 403),

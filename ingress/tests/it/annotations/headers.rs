@@ -61,7 +61,8 @@ async fn bug_answers_a_path_gives_itself_say_what_all_of_its_answers_do() {
     objects.push(config_map("headers", &[("X-Map", "$request_uri")]));
     let says = |more: &str| format!("more_set_headers 'X-Snippet: $request_method';\n{more}");
     let (fields, returns) = (says(""), says("return 503;"));
-    let cases: [(&str, &str, &[(&str, &str)], &str, u16); 6] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let cases: [(&str, &str, Fields, &str, u16); 6] = [
         ("web", &fields, &[], "GET", 200),
         ("preflight", &fields, &[], "OPTIONS", 204),
         ("returned", &returns, &[], "GET", 503),

@@ -374,7 +374,7 @@ fn bug_a_source_range_with_a_leading_zero_took_the_service_away() {
         ),
         (json!(["10.0.0.0"]), CLOSED.to_vec(), Some("[0] \"10.0.0.0\" is not a network")),
         (json!(["10.0.0.0/+8"]), CLOSED.to_vec(), Some("[0] \"10.0.0.0/+8\" is not a network")),
-        (json!(["0256.0.0.0/8"]), CLOSED.to_vec(), Some("[0] \"256.0.0.0\" is not an IP address")),
+        (json!(["0256.0.0.0/8"]), CLOSED.to_vec(), Some("[0] \"0256.0.0.0\" is not an IP address")),
         (json!(["10..0.0/8"]), CLOSED.to_vec(), Some("[0] \"10..0.0\" is not an IP address")),
         (json!(["0x0a.0.0.0/8"]), CLOSED.to_vec(), Some("[0] \"0x0a.0.0.0\" is not an IP address")),
     ] {
