@@ -57,7 +57,7 @@ use arc_swap::ArcSwap;
 
 pub(crate) use self::{
     accept::accept,
-    addresses::{Addresses, Seat},
+    addresses::{Addresses, Full, Seat},
     auth::user,
     client::Client,
     clock::Clock,

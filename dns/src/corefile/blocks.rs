@@ -169,7 +169,7 @@ fn snippet_body(name: &Token, words: &mut Words) -> Result<Vec<Token>, CorefileE
     Err(name.error("a snippet without its end: add `}`"))
 }
 
-fn unreachable_error(reason: &str) -> CorefileError {
+pub(super) fn unreachable_error(reason: &str) -> CorefileError {
     CorefileError { file: "Corefile".into(), line: 0, reason: reason.to_owned() }
 }
 

@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{CorefileError, ServerBlock, ZoneAt, blocks::Block, tokens::Token};
+use super::{
+    CorefileError, ServerBlock, ZoneAt,
+    blocks::{Block, unreachable_error},
+    tokens::Token,
+};
 
 /// A block as it is written, and what it means.
 type Place<'b> = (&'b Block, &'b ServerBlock);
@@ -16,7 +20,7 @@ pub(super) fn check(places: &[Place<'_>]) -> Result<(), CorefileError> {
             let first = earlier.0.place(plugin).map(where_is).unwrap_or_default();
             let place = later.0.place(plugin);
             return Err(place.map_or_else(
-                || CorefileError { file: "Corefile".into(), line: 0, reason: reason.clone() },
+                || unreachable_error(&reason),
                 |token| token.error(format!("{reason} (the other is {first})")),
             ));
         }

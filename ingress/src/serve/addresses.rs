@@ -15,6 +15,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::config::IngressConfig;
+
 /// Threads that open and close connections at once rarely meet.
 const SHARDS: usize = 64;
 /// One peer's connections whose PROXY headers have not come are such a part of all that are taken. Nobody knows yet
@@ -39,6 +41,10 @@ pub(crate) struct Seat {
     client: IpAddr,
 }
 
+/// A client has all the connections it may have.
+#[derive(Debug)]
+pub(crate) struct Full;
+
 impl Addresses {
     /// Each may have so many.
     pub(crate) fn new(max: NonZeroUsize) -> Arc<Self> {
@@ -52,8 +58,22 @@ impl Addresses {
         Self::new(max.unwrap_or(NonZeroUsize::MIN))
     }
 
+    /// A seat for one of this client's connections, where they are counted; a balancer whose clients are believed to be
+    /// others has as many as they have.
+    ///
+    /// # Errors
+    /// The client has all that it may have.
+    pub(crate) fn seat(
+        addresses: Option<&Arc<Self>>,
+        config: &IngressConfig,
+        client: IpAddr,
+    ) -> Result<Option<Seat>, Full> {
+        let counted = addresses.filter(|_| !config.is_balancer(client.to_canonical()));
+        counted.map(|addresses| addresses.take(client).ok_or(Full)).transpose()
+    }
+
     /// `None`: the address has all that it may have.
-    pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
+    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
         let client = network(client);
         let mut shard = self.shard(client)?;
         let taken = shard.entry(client).or_default();

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, accept,
-    addresses::Seat,
+    addresses::{Addresses, Seat},
     buffer::Budget,
     clock::Clock,
     listen::{Listener, Listening},
@@ -293,17 +293,13 @@ impl Open {
     }
 
     /// Counts it as one of this client's. `None`, and counted as refused: that one has all it may have.
-    /// A balancer whose clients are believed to be others has as many as they have.
     pub(super) fn of(mut self, client: IpAddr) -> Option<Self> {
-        let Some(addresses) = &self.worker.shared.addresses else { return Some(self) };
-        if self.worker.config().is_balancer(client.to_canonical()) {
-            return Some(self);
-        }
-        self.seat = addresses.take(client);
-        if self.seat.is_none() {
+        let addresses = self.worker.shared.addresses.as_ref();
+        let Ok(seat) = Addresses::seat(addresses, &self.worker.config(), client) else {
             self.worker.counters.refused(Refused::ClientConnectionLimit);
             return None;
-        }
+        };
+        self.seat = seat;
         Some(self)
     }
 }

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
-    config::IngressConfig,
+    config::{IngressConfig, ProxyProtocol},
     counters::Refused,
     proxy_protocol,
     routes::{Pick, Stream},
-    serve::{Listening, Means, Seat, accept, join, read_preamble},
+    serve::{Addresses, Full, Listening, Means, Seat, accept, join, read_preamble},
 };
 
 pub(super) async fn serve(
@@ -68,15 +68,12 @@ impl Drop for Counted {
 }
 
 /// One of this client's connections, HTTP's among them. `Err`: it has all it may have.
-fn seat(shared: &Shared, config: &IngressConfig, client: IpAddr) -> Result<Option<Seat>, ()> {
-    let Some(addresses) = &shared.addresses else { return Ok(None) };
-    // Its clients are others.
-    let is_balancer = config.is_balancer(client.to_canonical())
-        || config.proxy_protocol.as_ref().is_some_and(|own| own.names(client));
-    if is_balancer {
-        return Ok(None);
-    }
-    addresses.take(client).map(Some).ok_or(())
+fn seat(shared: &Shared, config: &IngressConfig, client: IpAddr) -> Result<Option<Seat>, Full> {
+    // Its clients are others, also where it does not say so.
+    let names = |own: &ProxyProtocol| own.names(client);
+    let addresses = shared.addresses.as_ref();
+    let counted = addresses.filter(|_| !config.proxy_protocol.as_ref().is_some_and(names));
+    Addresses::seat(counted, config, client)
 }
 
 async fn one(
