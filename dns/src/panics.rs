@@ -8,12 +8,18 @@ use crate::counters::Counters;
 
 /// What some work comes to; `None`, counted and said, if it panics. CoreDNS's server.go recovers for every
 /// transport, too.
-pub(crate) async fn caught<T>(counters: &Counters, work: impl Future<Output = T>) -> Option<T> {
-    let done = AssertUnwindSafe(work).catch_unwind().await;
-    if done.is_err() {
-        note(counters, "task");
-    }
-    done.ok()
+///
+/// Not an `async fn`: that would keep room for the work twice, where it comes in and where it is polled.
+pub(crate) fn caught<T>(
+    counters: &Counters,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Option<T>> {
+    AssertUnwindSafe(work).catch_unwind().map(|done| {
+        if done.is_err() {
+            note(counters, "task");
+        }
+        done.ok()
+    })
 }
 
 /// Counts one, and says it.

@@ -52,7 +52,8 @@ impl SlowPath {
             return first;
         };
         let path = autopath.path(course.zone, source);
-        let walk = self.walk(course, site, &path, asked);
+        // Of its own, so that who has no search path to walk keeps no room for it while waiting.
+        let walk = Box::pin(self.walk(course, site, &path, asked));
         match timeout(WALK_MAX, walk).await {
             Ok(Some(found)) => {
                 let book = site.ledger.book(course.counters.shared);
