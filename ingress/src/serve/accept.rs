@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -186,7 +187,7 @@ async fn behind_proxy(fronted: Fronted, mut stream: TcpStream, mut ends: Ends, t
     let worker = open.worker().clone();
     let watch = worker.clock.watch();
     watch.arm(worker.config().timeouts.tls_handshake_ms);
-    let Some(Ok(route)) = watch.limit(preamble::read(&mut stream)).await else {
+    let Some(Ok(route)) = watch.limit(pin!(preamble::read(&mut stream))).await else {
         return worker.counters.refused(Refused::ProxyHeader);
     };
     drop(seat);
@@ -230,7 +231,8 @@ async fn shake_hands(stream: TcpStream, client: &Rc<Client>) -> Option<Box<TlsSt
         false => Prefixed::new(Bytes::new(), stream),
         true => {
             let mut stream = stream;
-            let Some(Ok(called)) = client.watch().limit(passthrough::called(&mut stream)).await
+            let Some(Ok(called)) =
+                client.watch().limit(pin!(passthrough::called(&mut stream))).await
             else {
                 counters.tls_failures.add();
                 return None;
@@ -256,9 +258,9 @@ async fn accept_tls(stream: Tcp, client: &Client) -> Option<TlsStream<Tcp>> {
     // Nearly always nobody is to show a certificate, and who is called need not be known first.
     if !client.worker.routes.borrow_mut().load().asks_clients() {
         let tls = TlsAcceptor::from(client.worker.shared.tls.load().plain.clone());
-        return client.watch().limit(tls.accept(stream)).await?.ok();
+        return client.watch().limit(pin!(tls.accept(stream))).await?.ok();
     }
-    client.watch().limit(accept_by_name(stream, client)).await?
+    client.watch().limit(pin!(accept_by_name(stream, client))).await?
 }
 
 /// Asks for a certificate if the host that is called wants to see one.

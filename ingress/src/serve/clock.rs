@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -208,9 +208,9 @@ impl Watch {
         }
     }
 
-    /// Waits for `future` no longer than to the next deadline; `None` if that came first.
-    pub(crate) async fn limit<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    /// Waits for `future` no longer than to the next deadline; `None` if that came first. It is pinned by who made it: taken by
+    /// value it would have its room twice, as an argument and as what is polled.
+    pub(crate) async fn limit<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| {
             self.register(cx.waker());
             match future.as_mut().poll(cx) {

@@ -115,7 +115,7 @@ async fn encrypt(
 ) -> Result<Wire, ConnectError> {
     let Some(tls) = endpoint.tls() else { return Ok(Wire::plain(stream)) };
     let connector = TlsConnector::from(tls.config.clone());
-    match watch.limit(connector.connect(tls.name.clone(), stream)).await {
+    match watch.limit(pin!(connector.connect(tls.name.clone(), stream))).await {
         Some(Ok(stream)) => Ok(Wire::tls(stream)),
         Some(Err(error)) => {
             tracing::debug!(endpoint = %endpoint.address(), %error, "TLS to an endpoint");

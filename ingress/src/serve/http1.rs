@@ -8,6 +8,7 @@ mod talk;
 
 use std::{
     future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
     task::Poll,
 };
@@ -85,7 +86,7 @@ async fn serve(mut wire: ClientWire, client: &Rc<Client>) -> Option<(Bytes, Clie
         match next(&mut wire, client).await {
             Next::Arrival => {}
             Next::Goodbye => {
-                _ = client.watch().limit(wire.shutdown()).await;
+                _ = client.watch().limit(pin!(wire.shutdown())).await;
                 return None;
             }
             Next::Gone => return None,
@@ -118,7 +119,7 @@ async fn converse(wire: ClientWire, client: &Rc<Client>) -> Ended {
     // What woke us may be no request.
     client.watch().rest_soon();
     let link = Link::new(wire, client);
-    let Some(end) = attend(&link, client, talk(&link, client)).await else {
+    let Some(end) = attend(&link, client, pin!(talk(&link, client))).await else {
         client.worker.counters.client_timeouts.add();
         // Whoever still reads the body has a part in the link: the connection ends here all the same.
         drop(link.take());
@@ -136,7 +137,7 @@ async fn converse(wire: ClientWire, client: &Rc<Client>) -> Ended {
         End::Preface => Ended::Preface(unused, wire),
         End::Said { is_unread } => {
             client.watch().arm(LINGER_MS);
-            let shut = client.watch().limit(wire.shutdown()).await;
+            let shut = client.watch().limit(pin!(wire.shutdown())).await;
             if shut.is_some_and(|shut| shut.is_ok())
                 && (is_unread || !unused.is_empty() || has_more(&mut wire).await)
             {
@@ -160,7 +161,7 @@ pub(super) async fn linger<S: AsyncRead + Unpin>(mut stream: S, client: &Client)
     let mut scrap = vec![0; SCRAP_BYTES];
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {
-        let mut read = std::pin::pin!(stream.read(&mut scrap));
+        let mut read = pin!(stream.read(&mut scrap));
         let outcome = poll_fn(|cx| {
             client.watch().register(cx.waker());
             match read.as_mut().poll(cx) {

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -81,7 +82,7 @@ where
         let _busy = client.hold();
         drop(unsent);
         client.watch().arm(http1::LINGER_MS);
-        if client.watch().limit(stream.shutdown()).await.is_some_and(|shut| shut.is_ok()) {
+        if client.watch().limit(pin!(stream.shutdown())).await.is_some_and(|shut| shut.is_ok()) {
             http1::linger(stream, &client).await;
         }
     }

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     error::Error,
     iter::successors,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -263,7 +264,7 @@ async fn connect(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(header_list_bytes)
         .handshake(TokioIo::new(Observed::new(wire, listening)));
-    match watch.limit(shaking).await {
+    match watch.limit(pin!(shaking)).await {
         Some(Ok((sender, connection))) => {
             // How it ends is told to the requests on it.
             spawn_local(async { drop(connection.await) });
@@ -329,7 +330,7 @@ pub(super) async fn send(
     let progress = request.body_mut().begin(watch, patience);
     let has_host = request.headers().contains_key(HOST);
     let sent = taken.sender.try_send_request(with_authority(*request, endpoint));
-    match watch.limit(sent).await {
+    match watch.limit(pin!(sent)).await {
         Some(Ok(response)) => {
             watch.disarm();
             Ok((response, stream))

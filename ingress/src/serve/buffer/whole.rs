@@ -1,7 +1,7 @@
 //! Requests read whole before an endpoint is chosen (nginx: proxy_request_buffering).
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
@@ -95,7 +95,7 @@ async fn read(
     let mut held = Held::new(&worker.buffers, bytes_max);
     let mut trailers = None;
     while !body.is_end_stream() {
-        let frame = match watch.limit(body.frame()).await {
+        let frame = match watch.limit(pin!(body.frame())).await {
             Some(Some(Ok(frame))) => frame,
             Some(Some(Err(_))) if progress.stage() == Upload::TooLarge => {
                 return Err(StatusCode::PAYLOAD_TOO_LARGE);

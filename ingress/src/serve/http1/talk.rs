@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
@@ -37,13 +37,12 @@ pub(super) enum End {
     Gone,
 }
 
-/// Polls a conversation; `None`: a deadline came first.
+/// Polls a conversation; `None`: a deadline came first. Pinned where it is made, as what [`Watch`](crate::serve::clock::Watch) limits.
 pub(super) async fn attend<T>(
     link: &Link,
     client: &Client,
-    talking: impl Future<Output = T>,
+    mut talking: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut talking = pin!(talking);
     poll_fn(|cx| {
         client.watch().register(cx.waker());
         match link.attended(|| talking.as_mut().poll(cx)) {
@@ -132,7 +131,7 @@ async fn refuse(link: &Rc<Link>, client: &Rc<Client>, reason: Refused) -> End {
 /// Waits for the answer; `None`: the client left.
 async fn served<E>(
     link: &Link,
-    mut handling: std::pin::Pin<&mut impl Future<Output = Result<Response<ResponseBody>, E>>>,
+    mut handling: Pin<&mut impl Future<Output = Result<Response<ResponseBody>, E>>>,
 ) -> Option<Response<ResponseBody>> {
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = handling.as_mut().poll(cx) {
