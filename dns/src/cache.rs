@@ -163,6 +163,11 @@ impl Cache {
         }
     }
 
+    /// Whether a name is in the zones that the `cache` line names.
+    pub(crate) fn is_for(&self, name: &LowerName) -> bool {
+        self.zones.is_empty() || self.zones.iter().any(|zone| zone.holds(name))
+    }
+
     /// An answer with this cache's bounds; `None` if it may not be kept.
     fn admitted(&self, name: &LowerName, mut entry: Entry) -> Option<Entry> {
         let in_zones = |zones: &[ZoneName]| zones.iter().any(|zone| zone.holds(name));
@@ -170,8 +175,7 @@ impl Cache {
             true => (self.options.denial, &self.no_denial),
             false => (self.options.success, &self.no_success),
         };
-        let is_for = self.zones.is_empty() || in_zones(&self.zones);
-        if !is_for || in_zones(disabled) || entry.bytes() > ENTRY_BYTES_MAX {
+        if !self.is_for(name) || in_zones(disabled) || entry.bytes() > ENTRY_BYTES_MAX {
             return None;
         }
         if entry.is_failure() {

@@ -408,6 +408,8 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (".:0 {\n errors\n}\n".to_owned(), 1, "1 to 65535"),
         (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 4, "served twice"),
         (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 4, "(the other is Corefile:1)"),
+        ("a.b A.b:53 {\n errors\n}\n".to_owned(), 1, "a.b:53 is served twice by this"),
+        ("10.in-addr.arpa 10.0.0.0/8 {\n errors\n}\n".to_owned(), 1, "served twice by this"),
         // Two groups of sockets at one address: each client would meet one of them.
         (
             ".:53 {\n bind 127.0.0.1 ::1\n}\na.b:53 {\n bind 127.0.0.1\n}\n".to_owned(),

@@ -14,6 +14,14 @@ type Place<'b> = (&'b Block, &'b ServerBlock);
 /// What is wrong is said of the later block, with the place of the earlier one.
 pub(super) fn check(places: &[Place<'_>]) -> Result<(), CorefileError> {
     for (at, later) in places.iter().enumerate() {
+        if let Some(ZoneAt { zone, port }) = twice(later.1) {
+            let reason =
+                format!("{zone}:{port} is served twice by this server block: name it once");
+            let token = later.0.keys.first();
+            return Err(
+                token.map_or_else(|| unreachable_error(&reason), |token| token.error(&*reason))
+            );
+        }
         let earlier = places.get(..at).unwrap_or_default();
         let wrong = earlier.iter().find_map(|one| Some((one, wrong(*one, *later)?)));
         if let Some((earlier, Wrong { plugin, reason })) = wrong {
@@ -72,6 +80,14 @@ fn wrong((_, earlier): Place<'_>, (_, later): Place<'_>) -> Option<Wrong> {
             "two `kubernetes` plugins differ in more than their zones: make their options the same",
         )
     })
+}
+
+/// A zone that a block names more than once, in whatever words.
+fn twice(block: &ServerBlock) -> Option<&ZoneAt> {
+    let mut zones = block.zones.iter().enumerate();
+    let is_second =
+        |(at, zone): &(usize, &ZoneAt)| block.zones.iter().take(*at).any(|one| one == *zone);
+    zones.find(is_second).map(|(_, zone)| zone)
 }
 
 /// What a view leaves over may be another block's.

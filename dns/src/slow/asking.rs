@@ -78,9 +78,11 @@ impl SlowPath {
         wanted: Wanted<'_>,
     ) -> Result<(Message, Plugin), ResponseCode> {
         let counters = course.counters;
-        let cache = site.cache.as_deref().filter(|_| wanted.wishes.recursion_desired);
-        let now = Instant::now();
         let Wanted { lower, qtype, wishes, .. } = wanted;
+        // Names outside of its zones pass it untouched, as in CoreDNS's handler.go.
+        let is_for = |cache: &&Cache| wishes.recursion_desired && cache.is_for(lower);
+        let cache = site.cache.as_deref().filter(is_for);
+        let now = Instant::now();
         let kept = cache.and_then(|cache| cache.find(lower, qtype.into(), wishes.flavour, now));
         let book = site.ledger.book(counters.shared).filter(|_| cache.is_some());
         let note = |entry: &Entry, is_stale| {

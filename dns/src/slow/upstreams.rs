@@ -6,12 +6,14 @@ mod connections;
 mod counts;
 mod files;
 mod health;
+mod line;
 pub(crate) mod loops;
 mod manner;
 mod pool;
 mod question;
 mod tls;
 mod upstream;
+mod watch;
 
 use std::{
     fmt,

@@ -239,6 +239,29 @@ fn report(world: &World) -> CacheReport {
 }
 
 /// Asks until a reply is as wanted.
+#[tokio::test]
+async fn bug_names_that_the_cache_is_not_for_were_told_its_times_to_live() {
+    let to = upstream(|asked| {
+        let mut reply = reply_to(asked, ResponseCode::NoError);
+        let owner = asked.queries[0].name().to_string();
+        let ttl = if owner.starts_with("short") { 0 } else { 600 };
+        reply.answers = vec![address(&owner, ttl, 1)];
+        vec![reply]
+    });
+    let world = World::by(&corefile(to.await, "cache 30 example."), vec![]).await;
+    for (name, ttl) in [
+        ("short.other.", 0),
+        ("long.other.", 600),
+        ("short.example.", 5),
+        ("long.example.", 30),
+    ] {
+        assert_eq!(world.ask(name, RecordType::A).await.answers[0].ttl, ttl, "{name}");
+    }
+    let report = report(&world);
+    assert_eq!((report.entries, report.misses), ([2, 0], 2), "others are no misses");
+    world.end().await;
+}
+
 async fn until(world: &World, name: &str, wanted: impl Fn(&Message) -> bool) {
     let asking = async { while !wanted(&world.ask(name, RecordType::A).await) {} };
     timeout(PATIENCE, asking).await.expect("in time");

@@ -3,9 +3,14 @@
 use std::{
     future::pending,
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{RData, Record, RecordType, rdata::A},
@@ -41,21 +46,36 @@ async fn dying(last: u8, tls: Option<TlsAcceptor>) -> SocketAddr {
         loop {
             let (stream, _) = tcp.accept().await.unwrap();
             let most = if std::mem::take(&mut answers_once) { 1 } else { usize::MAX };
-            match tls.clone() {
-                None => drop(tokio::spawn(answer(stream, most, last))),
-                Some(tls) => drop(tokio::spawn(async move {
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                match tls {
+                    None => answer(stream, most, last, After::Silence).await,
                     // Clients may have left by then.
-                    let Ok(stream) = tls.accept(stream).await else { return };
-                    answer(stream, most, last).await;
-                })),
-            }
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => answer(stream, most, last, After::Silence).await,
+                        Err(_) => {}
+                    },
+                }
+            });
         }
     });
     address
 }
 
-/// Answers so many questions, and keeps the connection.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, most: usize, last: u8) {
+/// What becomes of a connection that has answered what it answers.
+#[derive(Clone, Copy)]
+enum After {
+    Silence,
+    Close,
+}
+
+/// Answers so many questions.
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    most: usize,
+    last: u8,
+    after: After,
+) {
     for _ in 0..most {
         let Ok(length) = stream.read_u16().await else { return };
         let mut bytes = vec![0; length.into()];
@@ -69,7 +89,10 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, most: usize, la
         stream.write_all(&reply).await.unwrap();
         stream.flush().await.unwrap();
     }
-    pending::<()>().await;
+    match after {
+        After::Silence => pending().await,
+        After::Close => {}
+    }
 }
 
 /// Who answers, and after what time.
@@ -78,6 +101,26 @@ async fn asked(world: &World, number: usize) -> (String, Duration) {
     let reply = world.ask(&format!("n{number}.example."), RecordType::A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{number}: {reply}");
     (reply.answers[0].data.to_string(), begun.elapsed())
+}
+
+/// An upstream by TCP whose connections answer so many questions each, one connection after the other, and how many
+/// it has taken.
+async fn counting(most: &'static [usize], after: After) -> (SocketAddr, Arc<AtomicUsize>) {
+    let (tcp, _) = both().await;
+    let (address, taken) = (tcp.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let taking = taken.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = tcp.accept().await.unwrap();
+            let at = taking.fetch_add(1, Relaxed).min(most.len() - 1);
+            tokio::spawn(answer(stream, most[at], 1, after));
+        }
+    });
+    (address, taken)
+}
+
+async fn forcing(to: SocketAddr) -> World {
+    World::by(&format!(".:53 {{\n forward . {to} {{\n  force_tcp\n }}\n}}\n"), vec![]).await
 }
 
 /// Each question was sent by it, and waited 2 s for the next upstream; where that was the only one all failed.
@@ -113,4 +156,39 @@ async fn an_upstream_whose_connection_died_is_asked_by_a_new_one() {
         }
         world.end().await;
     }
+}
+
+/// Each that waited made a connection of its own, once a second: more than upstreams take of a client (BIND's 150 in all,
+/// Unbound's 10 of a thread), so that a pause became an outage.
+#[tokio::test]
+async fn bug_each_question_on_a_silent_connection_made_one_of_its_own() {
+    const AT_ONCE: usize = 40;
+    let (to, taken) = counting(&[0], After::Silence).await;
+    let world = forcing(to).await;
+    let names: Vec<_> = (0..AT_ONCE).map(|number| format!("n{number}.example.")).collect();
+    let asking = names.iter().map(|name| world.ask(name, RecordType::A));
+    for reply in join_all(asking).await {
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail, "{reply}");
+    }
+    let taken = taken.load(Relaxed);
+    assert!((2..=6).contains(&taken), "{taken} connections in 4 s, one a second and all ask by it");
+    world.end().await;
+}
+
+/// What was closed meanwhile was known by the first question's failure, and then all made a connection each.
+#[tokio::test]
+async fn a_connection_that_its_upstream_closes_costs_no_answer_and_one_more_connection() {
+    const AT_ONCE: usize = 40;
+    let (to, taken) = counting(&[1, 3, usize::MAX], After::Close).await;
+    let world = forcing(to).await;
+    let (who, _) = asked(&world, 0).await;
+    assert_eq!(who, "192.0.2.1");
+    // The second connection is closed amid these.
+    let asking = (1..=AT_ONCE).map(|number| asked(&world, number));
+    for (who, took) in join_all(asking).await {
+        assert_eq!(who, "192.0.2.1");
+        assert!(took < QUICK, "{took:?}");
+    }
+    assert_eq!(taken.load(Relaxed), 3);
+    world.end().await;
 }

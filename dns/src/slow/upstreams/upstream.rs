@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connections::Connections,
+    line::Line,
     question::{Question, Reply},
 };
 
@@ -136,7 +137,7 @@ impl Streams {
 impl Stream {
     fn new(server: &NameServerConfig, context: &Arc<PoolContext>) -> Self {
         let silent = CancellationToken::new();
-        let connections = Connections::new(silent.clone());
+        let connections = Connections::by(Line::new(server, context, silent.clone()));
         let name_server = NameServer::from_config([server.clone()], context.clone(), connections);
         Self { name_server, silent }
     }
