@@ -122,28 +122,47 @@ impl Expression {
     /// Whether it matches anywhere in a text, in no more than so many steps, of which those that it takes
     /// are taken off. A step is a state of it at a place of the text, and takes some 10 ns.
     pub(crate) fn is_match_within(&self, text: &[u8], steps: &mut u32) -> Result<bool, TooCostly> {
-        let said = self.said();
-        if !text.get(..said.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(said)) {
+        if !self.may_match(text) {
             return Ok(false);
         }
         self.walk(text, Until::Match, steps)
     }
 
-    /// What its groups match, if that can be found in so many steps, of which those that it may take are taken
-    /// off.
+    /// What its groups match, if that can be found in no more than so many steps, of which those that it takes
+    /// are taken off.
     pub(crate) fn captures_within<'t>(
         &self,
         text: &'t [u8],
         steps: &mut u32,
     ) -> Result<Option<Captures<'t>>, TooCostly> {
-        // Whatever searches comes to each state at each place once.
-        let states = self.0.pikevm.get_nfa().states().len();
-        let most = states.saturating_mul(text.len() + 1);
-        match steps.checked_sub(u32::try_from(most).unwrap_or(u32::MAX)) {
-            Some(left) => *steps = left,
-            None => _ = self.walk(text, Until::End, steps)?,
+        if !self.may_match(text) || !self.walk(text, Until::End, steps)? {
+            return Ok(None);
         }
         Ok(self.captures(text))
+    }
+
+    /// The same in steps that nobody else takes any of: most texts need no walk of their own to see whether
+    /// they are enough.
+    pub(crate) fn captures_in<'t>(
+        &self,
+        text: &'t [u8],
+        mut steps: u32,
+    ) -> Result<Option<Captures<'t>>, TooCostly> {
+        if self.steps_at_most(text) <= usize::try_from(steps).unwrap_or(usize::MAX) {
+            return Ok(self.captures(text));
+        }
+        self.captures_within(text, &mut steps)
+    }
+
+    /// Whatever searches comes to each state at each place once.
+    fn steps_at_most(&self, text: &[u8]) -> usize {
+        self.0.pikevm.get_nfa().states().len().saturating_mul(text.len() + 1)
+    }
+
+    /// Whether a text begins with what all do that it matches.
+    fn may_match(&self, text: &[u8]) -> bool {
+        let said = self.said();
+        text.get(..said.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(said))
     }
 
     /// Whether there is anything to capture.
@@ -270,13 +289,41 @@ mod tests {
                 Some(most) => assert!(found.is_ok() && taken <= most, "{text}: {found:?} {taken}"),
                 None => assert!(found == Err(TooCostly), "{text}: {found:?} {taken}"),
             }
-            let captured =
-                expression.captures_within(&long, &mut 400_000).map(|found| found.is_some());
-            assert_eq!(captured.is_err(), most.is_none(), "{text}");
-            assert!(captured.is_err() || captured == found, "{text}");
+            for captured in [
+                expression.captures_within(&long, &mut 400_000),
+                expression.captures_in(&long, 400_000),
+            ] {
+                let captured = captured.map(|found| found.is_some());
+                assert_eq!(captured.is_err(), most.is_none(), "{text}");
+                assert!(captured.is_err() || captured == found, "{text}");
+            }
             // The next search is not disturbed by it.
             assert_eq!(expression.is_match_within(b"/", &mut 9_999), Ok(false), "{text}");
         }
+    }
+
+    /// Each took as many as it might have, and what came behind was refused.
+    #[test]
+    fn bug_captures_that_share_their_steps_take_those_they_walk() {
+        let cookie = [&b"x".repeat(8_000)[..], b"; tenant=ann"].concat();
+        let tenant = Expression::compile("tenant=([^;]+)", false).unwrap();
+        let mut steps = u32::MAX;
+        assert_eq!(tenant.walk(&cookie, Until::End, &mut steps), Ok(true));
+        let walked = u32::MAX - steps;
+        assert!(walked < u32::try_from(tenant.steps_at_most(&cookie)).unwrap() / 2, "{walked}");
+        let mut shared = 3 * walked;
+        for left in [2 * walked, walked, 0] {
+            let captures = tenant.captures_within(&cookie, &mut shared).unwrap().unwrap();
+            assert_eq!(captures.get(1), Some(&b"ann"[..]));
+            assert_eq!(shared, left);
+        }
+        assert_eq!(tenant.captures_within(&cookie, &mut shared).err(), Some(TooCostly));
+        // Nobody shares these.
+        assert!(tenant.captures_in(&cookie, walked).unwrap().is_some());
+        assert_eq!(tenant.captures_in(&cookie, walked - 1).err(), Some(TooCostly));
+        // What cannot match takes none.
+        let said = Expression::compile("^tenant=(.*)", false).unwrap();
+        assert!(said.captures_within(&cookie, &mut 0).unwrap().is_none());
     }
 
     proptest! {
@@ -301,6 +348,14 @@ mod tests {
                 let taken = usize::try_from(u32::MAX - left).unwrap();
                 prop_assert!(u32::MAX - steps <= u32::MAX - left);
                 prop_assert!(taken <= 2 * states * (path.len() + 1), "{}: {}", text, taken);
+                for captures in [
+                    expression.captures_within(path, &mut { u32::MAX }),
+                    expression.captures_in(path, u32::MAX),
+                    expression.captures_in(path, u32::MAX - left),
+                ] {
+                    let captures = captures.map(|captures| captures.is_some());
+                    prop_assert_eq!(captures, Ok(other.is_match(path)), "{} {:?}", text, path);
+                }
                 let (ours, theirs) = (expression.captures(path), other.captures(path));
                 prop_assert_eq!(ours.is_some(), theirs.is_some());
                 if let (Some(ours), Some(theirs)) = (ours, theirs) {

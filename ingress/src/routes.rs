@@ -315,8 +315,7 @@ impl Route {
         let Some(pattern) = self.pattern.as_ref().filter(|_| self.captures) else {
             return Ok(None);
         };
-        let mut steps = REQUEST_STEPS_MAX;
-        let captures = pattern.captures_within(path.matched().as_bytes(), &mut steps)?;
+        let captures = pattern.captures_in(path.matched().as_bytes(), REQUEST_STEPS_MAX)?;
         Ok(captures.map(|captures| Captured::of(&captures, |group| path.spelled(group))))
     }
 

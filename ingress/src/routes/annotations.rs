@@ -412,7 +412,8 @@ pub(super) fn parse(
             }
             Err(Unread::Bad(what)) => {
                 let mut reason = format!("annotation {name}{shown} {what}");
-                if let Some(Keeping { directive, instead }) = keeping(short, value) {
+                let is_forbidden = all.snippets.forbidden;
+                if let Some(Keeping { directive, instead }) = keeping(short, value, is_forbidden) {
                     reason.push_str(&format!(
                         "; it would keep somebody out ({directive}), so its paths answer 503 until it \
                          is put right: say it by {instead}, or take it out"

@@ -212,6 +212,37 @@ async fn attack_a_snippet_that_costs_too_many_steps_is_refused() {
     world.eventually(|counters| counters.refused[&Refused::Expressions] == 1).await;
 }
 
+/// Each was charged what it might have cost, so that the next condition had no steps left: 503.
+#[tokio::test]
+async fn bug_a_snippet_that_captures_thrice_of_a_long_cookie_is_acted_on() {
+    let upstream = Upstream::echo("web").await;
+    let captured = |field: &str| {
+        format!("if ($http_cookie ~ \"tenant=([^;]+)\") {{ proxy_set_header {field} $1; }}\n")
+    };
+    let mut snippet: String = ["X-A", "X-B", "X-C"].map(captured).concat();
+    snippet.push_str("if ($http_cookie ~ \"(x{1,6})y\") { return 403; }");
+    let mut objects = backend("web", &[upstream.address]);
+    let site = ingress("web").host(HOST, "web");
+    objects.push(annotated(site, &[("configuration-snippet", &snippet)]).object());
+    let world = World::single(objects).await;
+    let long = "x".repeat(8_000);
+    for (cookie, status) in [
+        ("tenant=ann".to_owned(), 200),
+        (format!("tenant=ann; {long}"), 200),
+        (format!("{long}; tenant=ann"), 200),
+        (format!("{long}y; tenant=ann"), 403),
+    ] {
+        let mut request = client::request(HOST, "/");
+        request.headers_mut().insert("cookie", cookie.parse().unwrap());
+        let answer = client::send(&mut client::connect(world.http()).await, request).await;
+        assert_eq!(answer.status, status, "{cookie:.12}");
+        for field in ["x-a", "x-b", "x-c"] {
+            let expected = (status == 200).then_some("ann");
+            assert_eq!(answer.saw(field), expected, "{cookie:.12} {field}");
+        }
+    }
+}
+
 /// The worst that is allowed is planned in seconds, even unoptimised, and a request is answered in less.
 #[test]
 fn the_worst_that_is_allowed_is_planned_and_asked_in_time() {

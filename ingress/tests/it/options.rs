@@ -168,6 +168,9 @@ async fn attack_a_snippet_for_all_that_keeps_somebody_out_is_acted_on_or_closes_
         ("location-snippet", "deny all;", 403, 200, Some("its last value stays in force")),
         ("server-snippet", "unknown;", 200, 200, Some("unknown is not served")),
         ("http-snippet", "map $a $b { default 1; }", 200, 200, Some("nothing is executed")),
+        // Keys are no directives.
+        ("http-snippet", "map $a $b { internal ''; }", 200, 200, Some("nothing is executed")),
+        ("http-snippet", "map $a $b { deny 1; } deny all;", 503, 503, CLOSED),
         (
             "http-snippet",
             "server { location / { deny all; } }",

@@ -114,7 +114,7 @@ impl Rewrite {
         variable: impl Fn(&Variable, &mut String),
     ) -> Option<Rewritten> {
         let opened;
-        let captures = |path| self.pattern.captures_within(path, &mut { REQUEST_STEPS_MAX });
+        let captures = |path| self.pattern.captures_in(path, REQUEST_STEPS_MAX);
         let captures = match captures(path.as_bytes()) {
             Err(TooCostly) => return Some(Rewritten::TooCostly),
             Ok(Some(captures)) => captures,

@@ -161,16 +161,17 @@ impl Snippet {
         let mut steps = REQUEST_STEPS_MAX;
         let mut blocks = Vec::new();
         for Block { condition, actions, captures } in &self.0 {
-            let mut captured = None;
-            if let Some(condition) = condition {
-                if !condition.holds(look, &mut steps)? {
-                    continue;
+            let (holds, captured) = match condition {
+                None => (true, None),
+                Some(condition) if *captures => {
+                    let captured = condition.captured(look, &mut steps)?;
+                    (captured.is_some(), captured)
                 }
-                if *captures {
-                    captured = condition.captured(look, &mut steps)?;
-                }
+                Some(condition) => (condition.holds(look, &mut steps)?, None),
+            };
+            if holds {
+                blocks.push((&**actions, captured));
             }
-            blocks.push((&**actions, captured));
         }
         Ok(InForce(blocks))
     }
@@ -297,7 +298,7 @@ impl Condition {
         })
     }
 
-    /// What it captures, where it holds.
+    /// What it captures, if it has groups; `None`: it does not hold.
     fn captured(&self, look: Look<'_>, steps: &mut u32) -> Result<Option<Captured>, TooCostly> {
         let Test::Matches(regex, true) = &self.test else { return Ok(None) };
         let left = self.left.render(look);

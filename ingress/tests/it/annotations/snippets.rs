@@ -62,6 +62,10 @@ async fn directives_people_use_are_actions() {
             ),
             site("if", &[(snippet, "if ($http_x_user = \"\") {\n  return 403 \"who?\";\n}\n")]),
             site("server", &[("server-snippet", "return 301 https://b.example$request_uri;")]),
+            site(
+                "canonical",
+                &[(snippet, "if ($host != 'www.x') { return 301 https://www.x$request_uri; }")],
+            ),
             site("path", &[(snippet, "return 302 /new;")]),
             site("relative", &[(snippet, "return 302 /new;"), ("relative-redirects", "true")]),
             site("first", &[(snippet, "return 204;"), ("denylist-source-range", "127.0.0.0/8")]),
@@ -86,6 +90,7 @@ async fn directives_people_use_are_actions() {
         ("if", &[][..], 403, None, "who?"),
         ("if", &[("x-user", "ann")], 200, None, "web"),
         ("server", &[], 301, Some("https://b.example/a?b=c"), "This is found elsewhere."),
+        ("canonical", &[], 301, Some("https://www.x/a?b=c"), "This is found elsewhere."),
         ("path", &[], 302, Some("http://path.example/new"), "This is found elsewhere."),
         ("relative", &[], 302, Some("/new"), "This is found elsewhere."),
         // nginx's `return` is of a phase before access lists.
@@ -239,10 +244,12 @@ async fn attack_a_snippet_that_is_refused_lets_nobody_in_whom_it_kept_out() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     let two = [("configuration-snippet", "deny all;"), ("server-snippet", "return 301 /x;")];
+    let canonical = "if ($host != 'www.x') { rewrite ^ https://www.x$request_uri permanent; }";
     for (name, annotations) in [
         ("deny", &[("configuration-snippet", "allow 10.0.0.0/8;\ndeny all;")][..]),
         ("server", &[("server-snippet", "if ($ssl_protocol = TLSv1.2) { return 403; }")]),
         ("two", &two),
+        ("canonical", &[("server-snippet", canonical)]),
         ("open", &[("configuration-snippet", "gzip on;")]),
     ] {
         objects.push(site(name, annotations).object());
@@ -252,6 +259,7 @@ async fn attack_a_snippet_that_is_refused_lets_nobody_in_whom_it_kept_out() {
         ("deny", "allow", "allowlist-source-range"),
         ("server", "return 403", "a snippet of `return`"),
         ("two", "deny", "denylist-source-range or allowlist-source-range"),
+        ("canonical", "rewrite to a URL", "a snippet of `return` and of `if`"),
     ] {
         assert_eq!(ask(&world, name, &[]).await.status, 503, "{name}");
         let told = format!("it would keep somebody out ({directive}), so its paths answer 503");
@@ -263,20 +271,34 @@ async fn attack_a_snippet_that_is_refused_lets_nobody_in_whom_it_kept_out() {
     assert_eq!(upstream.requests(), 1);
 }
 
-/// What the ConfigMap does not allow would have kept them out all the same.
+/// What the ConfigMap does not allow would have kept them out all the same. One that leads away closed its
+/// paths, too, until it was said by another snippet.
 #[tokio::test]
 async fn a_snippet_that_is_not_allowed_lets_nobody_in_whom_it_kept_out() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(config_map("options", &[("allow-snippet-annotations", "false")]));
-    for (name, text) in [("guarded", "return 403;"), ("open", "more_set_headers 'X-A: 1';")] {
+    let moved = "if ($host = \"moved.example\") { return 301 https://new.example$request_uri; }";
+    let rewritten = "if ($host) { rewrite ^ https://new.example$request_uri permanent; }";
+    let cases = [
+        ("guarded", "return 403;", 503),
+        ("within", "if ($http_x = \"\") { return 403; }", 503),
+        ("listed", "allow 10.0.0.0/8; deny all;", 503),
+        ("moved", moved, 200),
+        ("rewritten", rewritten, 200),
+        ("open", "more_set_headers 'X-A: 1';", 200),
+    ];
+    for (name, text, _) in cases {
         objects.push(site(name, &[("configuration-snippet", text)]).object());
     }
     let config_map = Some(Key::new("default", "options"));
     let world = World::with(IngressConfig { config_map, ..config() }, objects).await;
-    for (name, status) in [("guarded", 503), ("open", 200)] {
+    for (name, _, status) in cases {
         assert_eq!(ask(&world, name, &[]).await.status, status, "{name}");
         let reasons = world.reasons(name);
-        assert!(reasons[0].contains("is not allowed by the ConfigMap"), "{reasons:?}");
+        let told = |text: &str| reasons[0].contains(text);
+        assert!(told("is not allowed by the ConfigMap"), "{name}: {reasons:?}");
+        assert_eq!(told("answer 503 until"), status == 503, "{name}: {reasons:?}");
+        assert_eq!(told("say it by allowlist-source-range"), status == 503, "{name}: {reasons:?}");
     }
 }

@@ -13,7 +13,7 @@ const KEEPING: [(&str, &str); 17] = [
     ("satisfy", "satisfy"),
     ("limit_req", "limit-rps or limit-rpm"),
     ("limit_conn", "limit-connections"),
-    ("limit_except", "a snippet of `if ($request_method ...) { return 403; }`"),
+    ("limit_except", METHOD),
     ("access_by_", "auth-url"),
     ("rewrite_by_", "auth-url"),
     ("server_rewrite_by_", "auth-url"),
@@ -32,6 +32,14 @@ const BESIDE: [&str; 6] =
     ["_zone", "_status", "_log_level", "_dry_run", "_transaction_id", "_no_postpone"];
 /// What may be said instead of an answer to whoever is kept out.
 const RETURN: &str = "a snippet of `return` and of `if` on one variable alone";
+const METHOD: &str = "a snippet of `if ($request_method ...) { return 403; }`";
+/// And where no snippet is allowed.
+const UNSNIPPED: &str = "allowlist-source-range, denylist-source-range, auth-url or other annotations, \
+                         have the ConfigMap allow snippets (allow-snippet-annotations)";
+/// Blocks of nginx's `http` that keep nobody out of Ingresses' paths, whatever their lines begin with. Servers
+/// of their own guard themselves (ingress-nginx's stub_status, a `return 444` for strangers); of the others
+/// those are values and no directives.
+const APART: [&str; 5] = ["geo", "map", "server", "split_clients", "types"];
 
 /// Words that are looked at for one directive's, where nobody knows where it ends.
 const DIRECTIVE_WORDS_MAX: usize = 16;
@@ -45,42 +53,55 @@ pub(crate) struct Keeping {
     pub(crate) instead: &'static str,
 }
 
-/// What a text would keep out, if it is a snippet.
-pub(crate) fn keeping(name: &str, text: &str) -> Option<Keeping> {
-    let is_snippet = matches!(name, "configuration-snippet" | "server-snippet");
-    is_snippet.then(|| in_text(text)).flatten()
+/// What a text would keep out, if it is a snippet; `is_forbidden`: by the ConfigMap, which allows none.
+pub(crate) fn keeping(name: &str, text: &str, is_forbidden: bool) -> Option<Keeping> {
+    match (name, is_forbidden) {
+        ("configuration-snippet" | "server-snippet", false) => in_text(text, true),
+        // ingress-nginx serves without it, and most that lead away do so from an old name to a new one.
+        ("configuration-snippet" | "server-snippet", true) => {
+            let mut found = in_text(text, false)?;
+            if [RETURN, METHOD].contains(&found.instead) {
+                found.instead = UNSNIPPED;
+            }
+            Some(found)
+        }
+        _ => None,
+    }
 }
 
 /// What a text would keep out of all Ingresses, if it is a snippet of the ConfigMap.
 pub(crate) fn keeping_for_all(name: &str, text: &str) -> Option<Keeping> {
     match (name, tokens(text)) {
-        // Servers of their own guard themselves (ingress-nginx's stub_status, a `return 444` for strangers).
-        ("http-snippet", Ok(tokens)) => in_tokens(&without_servers(tokens)),
-        ("http-snippet" | "location-snippet" | "server-snippet", _) => in_text(text),
+        ("http-snippet", Ok(tokens)) => in_tokens(&without_apart(&tokens), true),
+        ("http-snippet" | "location-snippet" | "server-snippet", _) => in_text(text, true),
         _ => None,
     }
 }
 
-fn without_servers(tokens: Vec<Token>) -> Vec<Token> {
+/// All but the blocks [`APART`].
+fn without_apart(tokens: &[Token]) -> Vec<Token> {
     let (mut depth, mut left) = (0_usize, Vec::with_capacity(tokens.len()));
-    for token in tokens {
-        match (&*token.text, token.is_mark) {
-            ("{", true) if depth > 0 => depth += 1,
-            ("}", true) if depth > 0 => depth -= 1,
-            ("{", true) if left.last().is_some_and(|last: &Token| &*last.text == "server") => {
-                left.pop();
-                depth = 1;
-            }
-            _ if depth == 0 => left.push(token),
+    for directive in tokens.split_inclusive(|token| token.is_mark) {
+        let is_apart = directive.first().is_some_and(|first| APART.contains(&&*first.text));
+        match mark(directive) {
+            Some("{") if depth > 0 || is_apart => depth += 1,
+            Some("}") if depth > 0 => depth -= 1,
+            _ if depth == 0 => left.extend_from_slice(directive),
             _ => {}
         }
     }
     left
 }
 
-fn in_text(text: &str) -> Option<Keeping> {
+/// What a directive ends in.
+fn mark(directive: &[Token]) -> Option<&str> {
+    directive.last().filter(|token| token.is_mark).map(|mark| &*mark.text)
+}
+
+/// `counts_away`: who is led away within an `if` is kept out, too.
+fn in_text(text: &str, counts_away: bool) -> Option<Keeping> {
     match tokens(text) {
-        Ok(tokens) => in_tokens(&tokens),
+        Ok(tokens) => in_tokens(&tokens, counts_away),
         // Where a quote does not end nobody knows where directives begin.
         Err(_) => {
             let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -88,7 +109,7 @@ fn in_text(text: &str) -> Option<Keeping> {
             let words: Vec<&str> = words.collect();
             let mut is_asked = false;
             words.iter().enumerate().find_map(|(i, word)| {
-                is_asked |= *word == "if";
+                is_asked |= counts_away && *word == "if";
                 let rest = words.get(i + 1..).unwrap_or_default();
                 of(word, rest.get(..DIRECTIVE_WORDS_MAX).unwrap_or(rest), is_asked)
             })
@@ -96,16 +117,16 @@ fn in_text(text: &str) -> Option<Keeping> {
     }
 }
 
-fn in_tokens(tokens: &[Token]) -> Option<Keeping> {
-    // Of each block around, whether it or one around it is an `if`'s.
+fn in_tokens(tokens: &[Token], counts_away: bool) -> Option<Keeping> {
+    // Of each block around, whether it or one around it is an `if`'s, where that matters.
     let mut blocks: Vec<bool> = Vec::new();
     tokens.split_inclusive(|token| token.is_mark).find_map(|directive| {
         let is_asked = blocks.last().is_some_and(|is_asked| *is_asked);
         let words: Vec<&str> =
             directive.iter().filter(|token| !token.is_mark).map(|token| &*token.text).collect();
         let first = words.first().copied().unwrap_or_default();
-        match directive.last().filter(|token| token.is_mark).map(|mark| &*mark.text) {
-            Some("{") => blocks.push(is_asked || first == "if"),
+        match mark(directive) {
+            Some("{") => blocks.push(counts_away && (is_asked || first == "if")),
             Some("}") => _ = blocks.pop(),
             _ => {}
         }
@@ -185,6 +206,10 @@ mod tests {
             ("set $x 1; if ($x) { return 302 /login; }", Some("return 302")),
             ("location / { if ($x) { return https://a.example/; } }", Some("return of a URL")),
             ("if ($x) { rewrite ^ /login redirect; }", Some("rewrite to a URL")),
+            (
+                "if ($host != 'www.a') { rewrite ^ https://www.a$request_uri permanent; }",
+                Some("rewrite to a URL"),
+            ),
             ("if ($x) { rewrite ^ $scheme://a.example/; }", Some("rewrite to a URL")),
             ("more_set_headers 'X: y; if ($x) { return 302 /login; }", Some("return 302")),
             // Nobody is kept out.
@@ -212,20 +237,61 @@ mod tests {
             ("denying all;", None),
             ("", None),
         ] {
-            let found = in_text(text).map(|keeping| keeping.directive);
-            assert_eq!(found.as_deref(), directive, "{text:?}");
+            for name in ["configuration-snippet", "server-snippet"] {
+                let found = keeping(name, text, false).map(|keeping| keeping.directive);
+                assert_eq!(found.as_deref(), directive, "{name} {text:?}");
+            }
         }
-        assert_eq!(keeping("proxy-body-size", "deny all;"), None);
+        assert_eq!(keeping("proxy-body-size", "deny all;", false), None);
+    }
+
+    /// It closed its paths, and what was to be said instead was another snippet.
+    #[test]
+    fn bug_what_is_not_allowed_keeps_nobody_out_by_leading_away() {
+        const REDIRECT: &str =
+            "if ($host = a.example) { return 301 https://b.example$request_uri; }";
+        for (text, found) in [
+            (REDIRECT, None),
+            ("if ($x) { return https://b.example/; }", None),
+            ("if ($x) { rewrite ^ https://b.example/ permanent; }", None),
+            ("more_set_headers 'X: y; if ($x) { return 302 /login; }", None),
+            ("if ($x) { return 403; }", Some(("return 403", UNSNIPPED))),
+            (&format!("{REDIRECT} return 503;"), Some(("return 503", UNSNIPPED))),
+            (&format!("{REDIRECT} internal;"), Some(("internal", UNSNIPPED))),
+            ("limit_except GET { deny all; }", Some(("limit_except", UNSNIPPED))),
+            ("auth_request /verify;", Some(("auth_request", "auth-url"))),
+            ("limit_conn a 5;", Some(("limit_conn", "limit-connections"))),
+            ("more_set_headers 'X: y; if ($x) { return 401; }", Some(("return 401", UNSNIPPED))),
+        ] {
+            let keeping = keeping("configuration-snippet", text, true);
+            let keeping = keeping.as_ref().map(|found| (&*found.directive, found.instead));
+            assert_eq!(keeping, found, "{text:?}");
+        }
+        assert_eq!(keeping("proxy-body-size", "deny all;", true), None);
     }
 
     #[test]
-    fn servers_of_their_own_guard_nobody_else() {
+    fn servers_of_their_own_and_tables_of_values_guard_nobody() {
         const STATUS: &str = "server { listen 1; location /s { allow 127.0.0.1; deny all; } }";
+        // What limits clients of outside alone is written so.
+        const GEO: &str = "geo $net { default external; 10.0.0.0/8 internal; }";
+        const MAP: &str = "map $net $key { external $binary_remote_addr; internal ''; }";
         for (name, text, directive) in [
             ("http-snippet", "deny 192.0.2.1;", Some("deny")),
             ("http-snippet", STATUS, None),
             ("http-snippet", &format!("{STATUS}\ndeny all;"), Some("deny")),
             ("http-snippet", "map $a $b { default 1; }", None),
+            ("http-snippet", &format!("{GEO} {MAP}"), None),
+            ("http-snippet", "map $a $b { deny 1; allow 0; }", None),
+            ("http-snippet", "map \"$a\" $b {\n  hostnames;\n  deny 1;\n}\n", None),
+            ("http-snippet", "geo $remote_addr $b { ranges; internal 1; deny 1; }", None),
+            ("http-snippet", "split_clients $a $b { deny 1; internal 2; * ''; }", None),
+            ("http-snippet", "types { internal a; deny b; }", None),
+            ("http-snippet", &format!("{MAP} deny all;"), Some("deny")),
+            ("http-snippet", &format!("deny all; {MAP}"), Some("deny")),
+            ("http-snippet", &format!("{GEO} {STATUS} {MAP} limit_req zone=a;"), Some("limit_req")),
+            ("http-snippet", "set $x map; if ($map) { return 403; }", Some("return 403")),
+            ("http-snippet", "mapped { deny all; }", Some("deny")),
             ("http-snippet", "upstream a { server b; } deny all;", Some("deny")),
             ("http-snippet", "set $server {} deny all;", Some("deny")),
             ("server-snippet", "deny all;", Some("deny")),

@@ -304,6 +304,7 @@ mod tests {
             "if ($http_x_user = \"\") {\n  return 403;\n}",
             "if ($request_method !~* ^(get|post)$) { return 405 'no'; }",
             "return 301 https://b.example${request_uri};",
+            "if ($host != 'www.a.example') { return 301 https://www.a.example$request_uri; }",
             "return 200 \"two\nlines, \u{e4}\";",
             ";;\n",
             "",
