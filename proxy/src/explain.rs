@@ -29,7 +29,7 @@ use crate::{
     error::{KernelError, Step},
     image::Image,
     maps::{Capacities, memory::MemoryMaps},
-    node::occupant,
+    node::{api_servers, occupant},
     object,
     plan::{Rules, address},
     sync::{ProxyStatus, Synchroniser},
@@ -241,8 +241,10 @@ impl PlannedMaps {
         let pods = node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
         let known = snapshot.service_cidrs().values().flat_map(|object| object.ranges.iter());
         let known = known.chain(service_cidrs).copied();
-        let is_services =
-            |range: &IpNetwork| occupant(*range, own.iter().copied(), &pods).is_none();
+        let api_servers = api_servers(snapshot);
+        let is_services = |range: &IpNetwork| {
+            occupant(*range, own.iter().copied(), &pods, &api_servers).is_none()
+        };
         let service_cidrs = known.filter(is_services).collect();
         let options = KernelOptions { service_cidrs, ..KernelOptions::default() };
         let first = |is_ipv6: bool| {

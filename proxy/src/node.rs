@@ -21,7 +21,7 @@ use ipnetwork::IpNetwork;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::netlink::addresses;
-pub use self::ranges::{Occupant, occupant};
+pub use self::ranges::{Occupant, api_servers, occupant};
 use self::{
     netlink::Events,
     uplinks::{Moment, View},
@@ -48,6 +48,8 @@ struct Told {
     addresses: Vec<IpAddr>,
     /// Where addresses of this node's pods come from, if the cluster allots them.
     pod_cidrs: Arc<[IpNetwork]>,
+    /// The API server's addresses, wherever it runs, as far as they are in `service_cidrs`: the others make no difference.
+    api_servers: BTreeSet<IpAddr>,
     /// Of all ServiceCIDRs, and those that were asked for.
     service_cidrs: BTreeSet<IpNetwork>,
 }
@@ -58,7 +60,7 @@ pub struct Known(Option<(View, Told)>);
 
 /// Keeps the kernel's view of the node true until `cancel`, from what [`prepare`] told it: addresses for NodePorts, and programs
 /// on the uplinks. `snapshots` tells which addresses the Node object `node_name` has and which
-/// ServiceCIDRs there are; before the first snapshot the devices and flags alone decide.
+/// ServiceCIDRs there are, and where the API server is; before the first snapshot the devices and flags alone decide.
 ///
 /// # Errors
 ///
@@ -237,10 +239,15 @@ impl Told {
         let node = snapshot.as_ref().and_then(|snapshot| snapshot.nodes().get(key));
         let objects = snapshot.iter().flat_map(|snapshot| snapshot.service_cidrs().values());
         let ranges = objects.flat_map(|object| object.ranges.iter());
+        let service_cidrs: BTreeSet<IpNetwork> =
+            ranges.chain(kernel.service_cidrs()).copied().collect();
+        let mut api_servers = snapshot.as_deref().map(api_servers).unwrap_or_default();
+        api_servers.retain(|ip| service_cidrs.iter().any(|range| range.contains(*ip)));
         Self {
             addresses: node.map(|node| node.addresses.to_vec()).unwrap_or_default(),
             pod_cidrs: node.map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
-            service_cidrs: ranges.chain(kernel.service_cidrs()).copied().collect(),
+            api_servers,
+            service_cidrs,
         }
     }
 }

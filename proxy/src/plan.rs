@@ -234,7 +234,7 @@ pub fn plan_service(
     if !service.extras.external_ips.is_empty() && !node.rules.external_ips {
         plan.extras.problems.push(Problem::ExternalIps);
     }
-    let unusable = service.extras.unusable_ips.iter().cloned();
+    let unusable = service.extras.unusable_ips.iter().cloned().chain(left_out(slices));
     plan.extras.problems.extend(unusable.map(|why| Problem::UnusableIp { why }));
     let table = table(service, &node.rules, &mut plan.extras.problems);
     let addresses = frontends::external_addresses(service, &node.rules);
@@ -255,6 +255,12 @@ pub fn plan_service(
     }
     plan.frontends.extend(service.cluster_ips.iter().map(|ip| frontends::other_ports(*ip)));
     plan.finish()
+}
+
+/// What the first slice with anything wrong leaves out: a service may have a thousand slices.
+fn left_out(slices: &[&Arc<EndpointSlice>]) -> Option<Name> {
+    let first = slices.iter().find_map(|of| Some((&of.key.name, of.left_out.as_ref()?)));
+    first.map(|(name, why)| format!("EndpointSlice {name}: {why}").into())
 }
 
 /// Whether this proxy has anything to do for the service.

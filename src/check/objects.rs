@@ -1,13 +1,17 @@
 //! Kubernetes objects, by the agent's own decoding and planning.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use fairlead_ingress::{ANNOTATIONS, Severity, Support, explain::Explainer};
 use fairlead_proxy::{
-    node::occupant,
+    node::{api_servers, occupant},
     plan::{NodeView, Plans},
 };
 use fairlead_state::{Kind, ObjectRef, Snapshot};
+use ipnetwork::IpNetwork;
 
 use super::{Args, Checked, Verdict};
 
@@ -24,6 +28,7 @@ pub(super) fn check(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<Chec
         findings.entry(object.clone()).or_default().push((Verdict::Refused, reason));
     }
     services(snapshot, &mut findings);
+    endpoint_slices(snapshot, &mut findings);
     service_ranges(snapshot, &mut findings);
     service_meshes(snapshot, &mut findings);
     ingresses(snapshot, args, &mut findings)?;
@@ -60,23 +65,55 @@ fn services(snapshot: &Snapshot, findings: &mut Findings) {
     }
 }
 
-/// One with nodes or pods in it is left out by the agents there.
+/// What of them no agent can use.
+fn endpoint_slices(snapshot: &Snapshot, findings: &mut Findings) {
+    for slice in snapshot.endpoint_slices().values() {
+        let Some(why) = &slice.left_out else { continue };
+        let object = ObjectRef { kind: Kind::EndpointSlice, key: slice.key.clone() };
+        let reason = format!("{why}: left out, the rest is served");
+        findings.entry(object).or_default().push((Verdict::Refused, reason));
+    }
+}
+
+/// One with nodes or pods in it is left out by the agents there, and one with the API server in it by all.
 fn service_ranges(snapshot: &Snapshot, findings: &mut Findings) {
+    let api_servers = api_servers(snapshot);
     for object in snapshot.service_cidrs().values() {
         for range in object.ranges.iter() {
-            let found = snapshot.nodes().values().find_map(|node| {
-                let by = occupant(*range, node.addresses.iter().copied(), &node.pod_cidrs)?;
-                Some((&node.key.name, by))
-            });
-            let Some((node, by)) = found else { continue };
-            let reason = format!(
-                "{range} holds {by} ({node}): there its addresses that no Service has are routed like any other, \
-                 not dropped; give Services a range of their own"
-            );
+            let Some(reason) = occupied(snapshot, *range, &api_servers) else { continue };
             let object = ObjectRef { kind: Kind::ServiceCidr, key: object.key.clone() };
             findings.entry(object).or_default().push((Verdict::Differs, reason));
         }
     }
+}
+
+/// Who has addresses in the range beside Services, and what becomes of these on which nodes.
+fn occupied(
+    snapshot: &Snapshot,
+    range: IpNetwork,
+    api_servers: &BTreeSet<IpAddr>,
+) -> Option<String> {
+    let (mut by_node, mut outside) = (None, None);
+    for node in snapshot.nodes().values() {
+        let own = node.addresses.iter().copied();
+        match occupant(range, own, &node.pod_cidrs, &BTreeSet::new()) {
+            Some(by) => by_node = by_node.or_else(|| Some(format!("{by} ({})", node.key.name))),
+            None => outside = outside.or(Some(&node.key.name)),
+        }
+    }
+    let by_api_server = occupant(range, [], &[], api_servers);
+    let by = by_node.or_else(|| Some(by_api_server?.to_string()))?;
+    let place = if by_api_server.is_some() { "on all nodes" } else { "there" };
+    let elsewhere = outside.filter(|_| by_api_server.is_none()).map(|name| {
+        format!(
+            ", and on nodes outside of it ({name}) they are dropped, unless one of them is the API server's"
+        )
+    });
+    Some(format!(
+        "{range} holds {by}: {place} its addresses that no Service has are routed like any other, not dropped{}; \
+         give Services a range of their own",
+        elsewhere.unwrap_or_default()
+    ))
 }
 
 /// By the Namespaces that meshes are installed in.

@@ -85,7 +85,7 @@ fn a_service_costs_so_much_and_a_list_of_everything_hardly_more() {
         ("Service", size_of::<Service>(), 80),
         ("EndpointPort", size_of::<EndpointPort>(), 24),
         ("Endpoint", size_of::<Endpoint>(), 72),
-        ("EndpointSlice", size_of::<EndpointSlice>(), 96),
+        ("EndpointSlice", size_of::<EndpointSlice>(), 104),
     ];
     for (name, size, expected) in sizes {
         assert_eq!(size, expected, "{name}");

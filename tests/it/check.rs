@@ -216,6 +216,125 @@ fn every_object_gets_one_verdict_with_its_reason() {
     assert!(row["reasons"].to_string().contains("1232 bytes at most"), "{row}");
 }
 
+/// What `check` says of this object among these manifests, verdict and reasons, and its status.
+fn said_of(object: &str, manifests: &str) -> (Option<(String, String)>, Option<i32>) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = write(folder.path(), "all.yaml", manifests);
+    let output = run(&["check", "-f", &file, "-o", "json"]);
+    let report = json(&output);
+    let rows = report["checked"].as_array().expect("a list");
+    let row = rows.iter().find(|row| row["object"] == object);
+    let said = row.map(|row| {
+        let reasons = row["reasons"].as_array().expect("a list").iter();
+        let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
+        (row["verdict"].as_str().unwrap_or_default().to_owned(), reasons.join("\n"))
+    });
+    (said, output.status.code())
+}
+
+/// Nodes outside of a range that holds others know nothing of these, unless they are the API server's.
+#[test]
+fn a_service_range_is_said_with_the_nodes_where_its_addresses_are_dropped() {
+    const RANGE: &str = "
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: wide}
+spec: {cidrs: [10.96.0.0/12]}
+";
+    let node = |(number, address): (usize, &&str)| {
+        format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: n{number}}}\n\
+             status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
+        )
+    };
+    let api_server = |address: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: kubernetes, labels: {{kubernetes.io/service-name: kubernetes}}}}\n\
+             addressType: IPv4\n\
+             endpoints: [{{addresses: [{address}], conditions: {{ready: false}}}}]\n"
+        )
+    };
+    let (inside, outside) = ("10.100.0.2", "192.168.0.3");
+    for (nodes, api_at, holder, consequence) in [
+        (vec![outside], outside, "", ""),
+        (
+            vec![inside],
+            outside,
+            "10.100.0.2, a node's address (n1)",
+            "there its addresses that no Service has are routed like any other, not dropped;",
+        ),
+        (
+            vec![inside, outside],
+            outside,
+            "10.100.0.2, a node's address (n1)",
+            "there its addresses that no Service has are routed like any other, not dropped, and on nodes outside of \
+             it (n2) they are dropped, unless one of them is the API server's;",
+        ),
+        (
+            vec![inside, outside],
+            inside,
+            "10.100.0.2, a node's address (n1)",
+            "on all nodes its addresses that no Service has are routed like any other, not dropped;",
+        ),
+        (
+            vec![outside],
+            inside,
+            "the API server's address 10.100.0.2",
+            "on all nodes its addresses that no Service has are routed like any other, not dropped;",
+        ),
+    ] {
+        let all: String = (1..).zip(&nodes).map(node).collect();
+        let (said, status) =
+            said_of("ServiceCIDR wide", &format!("{RANGE}{all}{}", api_server(api_at)));
+        let expected = (!holder.is_empty()).then(|| {
+            let cure = "give Services a range of their own";
+            let reason = format!("10.96.0.0/12 holds {holder}: {consequence} {cure}");
+            ("differs".to_owned(), reason)
+        });
+        assert_eq!((said, status), (expected, Some(0)), "{nodes:?}, API server at {api_at}");
+    }
+}
+
+/// It was one line of a log, which `check` has not: status 0, and not a word.
+#[test]
+fn bug_an_endpoint_that_cannot_be_read_was_no_finding() {
+    const MANIFESTS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.244.1.5]}, {addresses: ADDRESSES}, {addresses: ADDRESSES}]
+";
+    for (addresses, why) in [
+        ("[10.244.1.006]", ""),
+        ("['fd00::5']", "endpoints[1].addresses[0] fd00::5 is not of the slice's addressType IPv4"),
+        ("[nope]", "endpoints[1].addresses[0] \"nope\" is not an IP address"),
+        ("[]", "endpoints[1].addresses is empty"),
+    ] {
+        let manifests = MANIFESTS.replace("ADDRESSES", addresses);
+        let of_slice = said_of("EndpointSlice shop/web-1", &manifests);
+        let of_service = said_of("Service shop/web", &manifests);
+        let refused = |reason: String| (Some(("refused".to_owned(), reason)), Some(1));
+        let expected = if why.is_empty() {
+            [(None, Some(0)), (Some(("works".to_owned(), String::new())), Some(0))]
+        } else {
+            let why = format!("{why} (and 1 more)");
+            [
+                refused(format!("{why}: left out, the rest is served")),
+                refused(format!("EndpointSlice web-1: {why}: the Service is served without it")),
+            ]
+        };
+        assert_eq!([of_slice, of_service], expected, "{addresses}");
+    }
+}
+
 #[test]
 fn what_cannot_be_read_is_one_line() {
     for command in ["check", "plan", "services", "routes", "names"] {

@@ -281,6 +281,7 @@ mod tests {
             headless_label: false,
             trigger_time_ms: None,
             import: Some(Arc::new(Import { service: "web".into(), cluster: cluster.into() })),
+            left_out: None,
         }
     }
 

@@ -78,6 +78,7 @@ fn change(event: &Event) -> Change {
                 headless_label: false,
                 trigger_time_ms: None,
                 import: None,
+                left_out: None,
             })))
         }
         Event::Namespace { number, shown } => {

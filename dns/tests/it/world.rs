@@ -271,5 +271,6 @@ pub fn slice(
         headless_label: false,
         trigger_time_ms: None,
         import: None,
+        left_out: None,
     }))
 }

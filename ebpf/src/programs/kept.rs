@@ -40,8 +40,9 @@ pub(super) fn is_kept(frame: &mut Frame, origin: Origin) -> bool {
         return true;
     }
     if found.is_reply() {
-        // Of the node's own flow: whoever goes on alone is a client of the service at that port.
-        return !found.is_unchanged(tuple) || track::is_heard(tuple, found);
+        // Of the node's own flow, which either side keeps alive: whoever goes on after its end is a client of the service
+        // at that port.
+        return !found.is_unchanged(tuple) || track::is_paired(tuple);
     }
     *is_torn = u32::from(!is_whole(tuple, found, origin));
     *is_torn == 0

@@ -13,15 +13,19 @@ use super::{frame::Frame, maps, track};
 /// Takes up the flow of a packet on its way out, as it is after source translation. `is_known`: it has met an entry.
 #[inline(always)]
 pub(super) fn remember(frame: &Frame, is_known: bool) {
-    if frame.is_datagram() && (!is_known || is_due(frame)) && is_service_port(&frame.tuple) {
+    if frame.is_datagram() && (!is_known || is_torn(frame)) && is_service_port(&frame.tuple) {
         store(&frame.tuple);
     }
 }
 
-/// Whether it is such a flow's, and has not been looked after in this tick: of its entries, too, each gives way by itself.
+/// Whether it is such a flow's, and its entry for answers has given way, which is looked for once in a tick. What is whole
+/// stays: made anew it would be assured no more.
 #[inline(always)]
-fn is_due(Frame { tuple, found, is_first_in_tick, .. }: &Frame) -> bool {
-    *is_first_in_tick != 0 && !found.is_reply() && found.is_unchanged(tuple)
+fn is_torn(Frame { tuple, found, is_first_in_tick, .. }: &Frame) -> bool {
+    *is_first_in_tick != 0
+        && !found.is_reply()
+        && found.is_unchanged(tuple)
+        && !track::is_paired(tuple)
 }
 
 /// Whether answers would be led to a service: its address and port are one of the node's own.

@@ -116,13 +116,6 @@ pub(crate) fn is_paired(key: &Tuple) -> bool {
     entry(&twin(key, found)).is_some_and(|other| is_twin(key, other))
 }
 
-/// Whether the other direction has spoken within its time.
-#[inline(never)]
-pub(crate) fn is_heard(key: &Tuple, found: &Connection) -> bool {
-    let other = entry(&twin(key, found));
-    other.is_some_and(|other| is_twin(key, other) && !other.is_over(key.protocol, maps::now()))
-}
-
 /// Whether replies of this flow, which goes where it was dialled, would be taken for those of another
 /// connection that goes on; one that has ended makes room.
 #[inline(never)]

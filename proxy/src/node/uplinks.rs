@@ -155,9 +155,9 @@ impl<'a> Facts<'a> {
             self.reach.addresses.iter().filter(|(index, ip)| self.is_of_a_network(*index, *ip));
         let all: BTreeSet<IpAddr> =
             here.map(|(_, ip)| *ip).chain(self.told.addresses.iter().copied()).collect();
-        let ranges = self.told.service_cidrs.iter();
-        let found = ranges.filter_map(|range| {
-            Some((*range, occupant(*range, all.iter().copied(), &self.told.pod_cidrs)?))
+        let Told { pod_cidrs, api_servers, service_cidrs, .. } = self.told;
+        let found = service_cidrs.iter().filter_map(|range| {
+            Some((*range, occupant(*range, all.iter().copied(), pod_cidrs, api_servers)?))
         });
         found.collect()
     }

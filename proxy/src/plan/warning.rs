@@ -22,7 +22,8 @@ pub struct Warning {
 pub enum Problem {
     /// It has external addresses, which are not allowed.
     ExternalIps,
-    /// A load balancer's or external address is none that a Service can have, or a source range is none.
+    /// A load balancer's or external address is none that a Service can have, a source range is none, or an endpoint has no
+    /// address that can be read.
     UnusableIp {
         /// Which one, and what is wrong with it.
         why: Name,

@@ -146,14 +146,14 @@ fn a_flow_of_the_nodes_own_is_answered_also_when_one_of_its_entries_is_gone() {
     });
 }
 
-/// As in connection tracking what the node has begun is over by its own silence, however long the other side goes on: it may
-/// be a client of the Service from then on.
+/// As in connection tracking, where a packet of either side puts off the end (nf_conntrack_udp_packet): a server that talks on
+/// while the node is silent was led to the Service's endpoint.
 #[test]
-fn who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service() {
-    let name =
-        "datagrams::who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service";
+fn bug_a_flow_of_the_nodes_own_lives_as_long_as_either_side_speaks() {
+    let name = "datagrams::bug_a_flow_of_the_nodes_own_lives_as_long_as_either_side_speaks";
     world(name, |world| {
         let uplink = with_services(world);
+        let sweep = || uplink.kernel.connections().unwrap().sweep(Sweep::Over).unwrap();
         for (family, port) in both(&[30080, BALANCED]) {
             for (is_settled, ticks) in [(false, 30), (true, 180)] {
                 let asked = family.asks(port);
@@ -162,16 +162,39 @@ fn who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service() 
                 say();
                 assert_eq!(hear(), asked.from);
                 if is_settled {
+                    next_tick(world);
                     say();
                 }
-                age(&world.bpffs, ticks - 5, |key| key.hook == EGRESS);
-                next_tick(world);
-                assert_eq!(hear(), asked.from, "{asked:?} settled {is_settled}");
-                age(&world.bpffs, 10, |key| key.hook == EGRESS);
-                next_tick(world);
+                for turn in 0..3 {
+                    age(&world.bpffs, ticks - 5, |_| true);
+                    let case = format!("{asked:?} settled {is_settled} {turn}");
+                    assert_eq!(sweep().removed, 0, "{case}: the other side has spoken");
+                    assert_eq!(hear(), asked.from, "{case}");
+                }
+                age(&world.bpffs, ticks + 5, |_| true);
+                assert_eq!(sweep().removed, 2, "{asked:?} settled {is_settled}: nobody has");
                 assert_eq!(hear(), at(&family.backend(5)), "{asked:?} settled {is_settled}");
                 forget(&world.bpffs, |_| true);
             }
+        }
+    });
+}
+
+#[test]
+fn who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service() {
+    let name =
+        "datagrams::who_goes_on_alone_after_a_flow_of_the_nodes_own_is_a_client_of_the_service";
+    world(name, |world| {
+        let uplink = with_services(world);
+        for (family, port) in both(&[30080, BALANCED]) {
+            let asked = family.asks(port);
+            let hear = || uplink.pass(IN, &asked.reply()).to;
+            assert_eq!(uplink.pass(OUT, &asked), asked);
+            assert_eq!(hear(), asked.from);
+            assert_eq!(forget(&world.bpffs, |key| key.hook == EGRESS), 1, "{asked:?}");
+            next_tick(world);
+            assert_eq!(hear(), at(&family.backend(5)), "{asked:?}");
+            forget(&world.bpffs, |_| true);
         }
     });
 }

@@ -97,6 +97,7 @@ pub(crate) fn slice(name: &str, service: &str, endpoints: &[&str]) -> EndpointSl
         headless_label: false,
         trigger_time_ms: None,
         import: None,
+        left_out: None,
     }
 }
 

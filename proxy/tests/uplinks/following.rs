@@ -3,14 +3,18 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
 use fairlead_proxy::{CIDRS_MAX, Devices, Kernel, KernelOptions, node};
-use fairlead_state::{Change, Key, Kind, Store, model::ObjectRef};
+use fairlead_state::{
+    Change, Key, Kind, Object, Store,
+    model::{Endpoint, EndpointSlice, ObjectRef, Rare},
+};
 
 use crate::support::{
     followed::{DEADLINE, Follower, ask_udp, echo_udp, service_cidr},
@@ -200,6 +204,63 @@ fn bug_a_service_range_that_holds_the_node_is_left_out_and_the_others_hold() {
             assert_eq!(verdict("pod_ingress", ("203.0.113.9:40000", "10.96.200.1:80")), DROP);
         },
     );
+}
+
+/// The API server's node alone left its range out: to all others their control plane was an address that no Service has.
+#[test]
+fn bug_a_service_range_that_holds_the_api_server_elsewhere_is_left_out_and_the_others_hold() {
+    let name = "following::bug_a_service_range_that_holds_the_api_server_elsewhere_is_left_out_and_\
+                the_others_hold";
+    world(name, |world| {
+        let client = world.pod(1);
+        let follower = Follower::start(world, &[client.device()]);
+        let is_dropped = |to: &str| {
+            let frame = Packet::first(TCP, "203.0.113.9:40000", to).frame();
+            follower.kernel.run_on_packet("pod_ingress", &frame, 1).unwrap().verdict == DROP
+        };
+        let wait_until = |expected: bool, what: &str| {
+            let begun = Instant::now();
+            while is_dropped("10.97.0.2:6443") != expected {
+                assert!(begun.elapsed() < DEADLINE, "not followed: {what}");
+            }
+            assert!(is_dropped("10.96.200.1:80"), "{what}");
+        };
+        follower.change(service_cidr("wide", &["10.97.0.0/16"]));
+        wait_until(true, "a range that nobody is in");
+        for is_ready in [true, false] {
+            follower.change(api_server("10.97.0.2", is_ready));
+            wait_until(false, "the API server comes");
+            follower.change(api_server("192.0.2.1", is_ready));
+            wait_until(true, "the API server goes");
+        }
+    });
+}
+
+/// The EndpointSlice of the Service that the API server has itself.
+fn api_server(address: &str, is_ready: bool) -> Change {
+    let address: IpAddr = address.parse().unwrap();
+    let endpoint = Endpoint {
+        addresses: [address].into(),
+        hostname: None,
+        node_name: None,
+        zone: None,
+        hints: Rare::default(),
+        pod: None,
+        ready: is_ready,
+        serving: is_ready,
+        terminating: false,
+    };
+    Change::Upsert(Object::EndpointSlice(Arc::new(EndpointSlice {
+        key: Key::new("default", "kubernetes"),
+        service: Key::new("default", "kubernetes"),
+        ipv6: false,
+        ports: Arc::default(),
+        endpoints: [endpoint].into(),
+        headless_label: false,
+        trigger_time_ms: None,
+        import: None,
+        left_out: None,
+    })))
 }
 
 /// More than the programs have room for: those beyond, in the order of their addresses, are routed like any other.

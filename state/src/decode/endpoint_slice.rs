@@ -126,6 +126,7 @@ impl<'a> Raw<'a> for RawSlice<'a> {
             headless_label: labels.get(HEADLESS).is_some(),
             trigger_time_ms: trigger.and_then(fields::milliseconds),
             import,
+            left_out: left_out(&problems),
             key,
         };
         Ok(Some(Object::EndpointSlice(Arc::new(slice))))
@@ -147,6 +148,15 @@ fn ports(raw: &[RawPort<'_>], names: &mut Names) -> Result<Vec<EndpointPort>, St
         });
     }
     Ok(ports)
+}
+
+/// The first problem, and how many more there are: of a large slice all of them would be many.
+fn left_out(problems: &[String]) -> Option<Name> {
+    let (first, more) = problems.split_first()?;
+    Some(match more.len() {
+        0 => Name::from(first.as_str()),
+        more => Name::from(format!("{first} (and {more} more)")),
+    })
 }
 
 /// One without an address that can be read is left out; kube-proxy skips such, too (pkg/proxy/endpointslicecache.go). The others

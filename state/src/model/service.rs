@@ -301,6 +301,8 @@ pub struct EndpointSlice {
     pub trigger_time_ms: Option<i64>,
     /// Of which Service of the cluster set it is, if it is.
     pub import: Option<Arc<Import>>,
+    /// What is wrong with what was left out of `endpoints`: the first of it, and how much more there is.
+    pub left_out: Option<Name>,
 }
 
 /// Where an EndpointSlice of the cluster set is from (KEP-1645), by its labels.

@@ -116,6 +116,7 @@ fn slice(name: &str, service: &str, variant: u8) -> Object {
             let service = NAMES[usize::from(variant) % NAMES.len()].into();
             Arc::new(Import { service, cluster: "c1".into() })
         }),
+        left_out: None,
     }))
 }
 

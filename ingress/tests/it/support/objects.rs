@@ -122,6 +122,7 @@ pub(crate) fn slice(service: &str, suffix: &str, address: SocketAddr, pod: Pod) 
         headless_label: false,
         trigger_time_ms: None,
         import: None,
+        left_out: None,
     }))
 }
 

@@ -462,9 +462,35 @@ fn bug_a_service_range_is_others_where_their_networks_are_in_it() {
             addresses: own.split_whitespace().map(ip).collect(),
             pod_cidrs: pods.split_whitespace().map(|range| range.parse().unwrap()).collect(),
             service_cidrs: [range, "fd00:96::/112".parse().unwrap()].into(),
+            ..Told::default()
         };
         let occupied = fresh(&node, &Devices::Auto, &told).occupied;
         let expected = if is_occupied { vec![&range] } else { vec![] };
         assert_eq!(occupied.keys().collect::<Vec<_>>(), expected, "{what}");
+    }
+}
+
+/// A worker at 192.168.0.3 dropped what it sent to its control plane at 10.100.0.2, which alone knew that it is in the range.
+#[test]
+fn bug_a_service_range_is_others_on_every_node_where_the_api_server_is_in_it() {
+    let ranges: [IpNetwork; 2] =
+        ["10.96.0.0/12", "fd00:96::/112"].map(|range| range.parse().unwrap());
+    for (api_servers, occupied) in [
+        (vec![], vec![]),
+        (vec!["192.168.0.1", "2001:db8::1"], vec![]),
+        (vec!["192.168.0.1", "10.100.0.2"], vec!["10.96.0.0/12"]),
+        (vec!["10.100.0.2", "fd00:96::2"], vec!["10.96.0.0/12", "fd00:96::/112"]),
+    ] {
+        let told = Told {
+            api_servers: api_servers.iter().copied().map(ip).collect(),
+            service_cidrs: ranges.into(),
+            ..told(&["192.168.0.3"])
+        };
+        let view = fresh(&node(), &Devices::Auto, &told);
+        let found: Vec<String> = view.occupied.keys().map(ToString::to_string).collect();
+        assert_eq!(found, occupied, "{api_servers:?}");
+        let is_api_servers = |by: &Occupant| matches!(by, Occupant::ApiServer(_));
+        assert!(view.occupied.values().all(is_api_servers), "{:?}", view.occupied);
+        assert_eq!(view.own, [ip("192.168.0.3")], "they are none of the node's own");
     }
 }

@@ -135,6 +135,42 @@ fn bug_an_endpoint_without_an_address_that_can_be_read_is_left_out_and_the_other
     assert_eq!((slice.endpoints.len(), &slice.endpoints[0].hostname), (1, &None));
 }
 
+/// Only the log told of it: `fairlead check` has none, and found nothing.
+#[test]
+fn bug_what_is_left_out_of_a_slice_is_told_with_it() {
+    for (path, value, expected) in [
+        ("endpoints.0.addresses", json!(["10.1.2.007"]), None),
+        ("endpoints.0.hostname", json!(""), None),
+        ("endpoints.0.addresses", json!([]), Some("endpoints[0].addresses is empty")),
+        (
+            "endpoints.0.addresses",
+            json!(["fd00:10::5"]),
+            Some("endpoints[0].addresses[0] fd00:10::5 is not of the slice's addressType IPv4"),
+        ),
+        (
+            "endpoints.0.addresses",
+            json!(["10.1.2.8", "nope"]),
+            Some("endpoints[0].addresses[1] \"nope\" is not an IP address"),
+        ),
+        (
+            "endpoints",
+            json!([{"addresses": ["nope"]}, {"addresses": ["0.0.0.0"]}, {"addresses": []}]),
+            Some("endpoints[0].addresses[0] \"nope\" is not an IP address (and 2 more)"),
+        ),
+        (
+            "endpoints.0.hostname",
+            json!("a.b"),
+            Some(
+                "endpoints[0].hostname \"a.b\" is not a DNS label (1-63 lower-case letters, digits, and - \
+                 inside)",
+            ),
+        ),
+    ] {
+        let slice = taken(&set(slice(), path, value.clone()));
+        assert_eq!(slice.left_out.as_deref(), expected, "{path} = {value}");
+    }
+}
+
 #[test]
 fn impossible_fields_refuse_the_slice() {
     refused(
