@@ -158,6 +158,24 @@ fn bug_an_ingress_that_has_left_keeps_what_its_new_controller_wrote() {
     await_addresses(&cluster, "api", &["203.0.113.1"]);
 }
 
+/// What was on its way at the end was not known to be written, and stayed: addresses where nobody answers.
+#[test]
+fn bug_an_address_that_was_being_written_at_the_end_was_never_taken_away() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    let mut agent = agent_of(&cluster, &world, "ingress-1", &["--publish-service", "edge/front"]);
+    await_addresses(&cluster, "web", &["192.0.2.1"]);
+    let path = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/later/status";
+    cluster.server.leave_unanswered(Method::PATCH, path);
+    cluster.server.leave_unanswered(Method::PUT, path);
+    cluster.server.put(ingress("later", "ours"));
+    await_addresses(&cluster, "later", &["192.0.2.1"]);
+    agent.terminate();
+    assert!(agent.await_end().success(), "{}", agent.log());
+    await_addresses(&cluster, "web", &[]);
+    await_addresses(&cluster, "later", &[]);
+}
+
 /// Whoever looked there found nobody, for as long as the Service had no new one.
 #[test]
 fn bug_an_address_that_the_service_has_lost_is_taken_away_and_only_where_it_was_written() {

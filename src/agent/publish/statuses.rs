@@ -37,12 +37,13 @@ struct Found {
     service: Option<Arc<Service>>,
 }
 
-/// What an Ingress was given here.
+/// What an Ingress was given here, or may have been: noted before it is written, as an end does not wait for replies.
 #[derive(Debug)]
 struct Written {
-    /// As it was then.
-    ingress: Arc<Ingress>,
-    addresses: Arc<BTreeSet<Address>>,
+    /// As it was then; `None` as long as nobody knows whether it was.
+    ingress: Option<Arc<Ingress>>,
+    /// It has one of these, if it has not been given to somebody else: as a rule there is one.
+    addresses: Vec<Arc<BTreeSet<Address>>>,
 }
 
 /// What was written.
@@ -151,6 +152,16 @@ impl Statuses {
         }
     }
 
+    /// Notes that an Ingress is about to be given these.
+    fn begin(&mut self, key: &Key, wanted: &Arc<BTreeSet<Address>>) {
+        let none = || Written { ingress: None, addresses: vec![] };
+        let written = self.written.entry(key.clone()).or_insert_with(none);
+        written.ingress = None;
+        if !written.addresses.contains(wanted) {
+            written.addresses.push(wanted.clone());
+        }
+    }
+
     /// Corrects one; whether it is as it should be.
     async fn correct(&mut self, key: &Key, placing: Placing<'_>) -> Result<bool, WriteError> {
         if self.refused.contains_key(key) {
@@ -183,34 +194,37 @@ impl Statuses {
         let is_swept =
             |(at, addresses): &(Instant, _)| at.elapsed() < SWEEP && *addresses == wanted;
         if !self.swept.as_ref().is_some_and(is_swept) {
+            ours.keys().for_each(|key| self.begin(key, &wanted));
             let placings = ours.keys().map(|key| (key.clone(), Placing::Given(&wanted)));
             let Corrected { changed, refused } =
                 self.writer.set_all_addresses(&placings.collect()).await?;
             if changed > 0 {
                 tracing::info!(ingresses = changed, addresses = %text(&wanted), "Ingress: addresses written");
             }
-            // Of others those are left that could not be released.
-            self.written.retain(|key, _| !ours.contains_key(key));
             let given = ours.into_iter().filter(|(key, _)| !refused.contains_key(key));
-            self.written.extend(
-                given.map(|(key, ingress)| (key, Written { ingress, addresses: wanted.clone() })),
-            );
+            self.written.extend(given.map(|(key, ingress)| {
+                (key, Written { ingress: Some(ingress), addresses: vec![wanted.clone()] })
+            }));
             self.hold(refused);
             self.swept = Some((Instant::now(), wanted));
             return Ok(());
         }
         for (key, ingress) in ours {
-            let is_same = |written: &Written| Arc::ptr_eq(&written.ingress, &ingress);
+            let is_same = |written: &Written| {
+                written.ingress.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &ingress))
+            };
             if self.written.get(&key).is_some_and(is_same) {
                 continue;
             }
+            self.begin(&key, &wanted);
             match self.correct(&key, Placing::Given(&wanted)).await {
                 Ok(true) => {
-                    let addresses = wanted.clone();
+                    let (ingress, addresses) = (Some(ingress), vec![wanted.clone()]);
                     self.written.insert(key, Written { ingress, addresses });
                 }
-                // What is gone goes from the snapshot soon.
-                Ok(false) | Err(WriteError::Gone { .. }) => {}
+                Ok(false) => {}
+                // It goes from the snapshot soon.
+                Err(WriteError::Gone { .. }) => _ = self.written.remove(&key),
                 Err(error) => return Err(error),
             }
         }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
+    sync::Arc,
 };
 
 use k8s_openapi::api::{
@@ -41,8 +42,8 @@ pub enum Address {
 pub enum Placing<'a> {
     /// These.
     Given(&'a BTreeSet<Address>),
-    /// None, as long as it has these, which it was given. Others are somebody else's, who serves it now.
-    Taken(&'a BTreeSet<Address>),
+    /// None, as long as it has what it was given, which is one of these. Others are somebody else's, who serves it now.
+    Taken(&'a [Arc<BTreeSet<Address>>]),
 }
 
 /// What became of the addresses of many Ingresses.
@@ -144,7 +145,7 @@ impl Writer {
         let (wanted, seen) = match placing {
             Placing::Given(wanted) if has == *wanted => return Ok(false),
             Placing::Given(wanted) => (Some(wanted), None),
-            Placing::Taken(given) if has != *given => return Ok(false),
+            Placing::Taken(given) if given.iter().all(|given| has != **given) => return Ok(false),
             // With the version that was read the API server takes nothing that was written since (409).
             Placing::Taken(_) => (None, found.metadata.resource_version.as_ref()),
         };

@@ -87,6 +87,8 @@ struct Behaviour {
     absent: Vec<String>,
     /// Requests that are refused, by method and how their paths begin, and the `Status` they get.
     refused: Vec<(Method, String, Value)>,
+    /// Requests of which the next is done and never answered, by method and how their paths begin.
+    unanswered: Vec<(Method, String)>,
     /// How many bookmarks each watch is owed.
     bookmarks: u64,
     /// Streams of each HTTP/2 connection that is taken from now on.
@@ -131,6 +133,7 @@ impl ApiServer {
                 forbidden: Vec::new(),
                 absent: Vec::new(),
                 refused: Vec::new(),
+                unanswered: Vec::new(),
                 bookmarks: 0,
                 streams_max: STREAMS_MAX,
             },
@@ -294,6 +297,11 @@ impl ApiServer {
             "reason": "Forbidden", "message": message, "details": {"causes": causes},
         });
         self.change(|state| state.behaviour.refused.push((method, path.to_owned(), status)));
+    }
+
+    /// The next request of this method at this path is done, and its client never hears the whole of it.
+    pub(crate) fn leave_unanswered(&self, method: Method, path: &str) {
+        self.change(|state| state.behaviour.unanswered.push((method, path.to_owned())));
     }
 
     /// The server is too old for these resources.

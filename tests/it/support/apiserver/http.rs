@@ -72,13 +72,22 @@ pub(super) async fn answer(
     if let Some((.., said)) = state.behaviour.refused.iter().find(is_meant) {
         return Ok(whole(StatusCode::FORBIDDEN, said));
     }
-    if let Some(call) = Call::of(head.method, &path, &body) {
+    if let Some(call) = Call::of(head.method.clone(), &path, &body) {
         if let Some(refused) = state.refusal(call.resource()) {
             return Ok(refused);
         }
         let answered = call.answer(&mut state);
+        let unanswered = &mut state.behaviour.unanswered;
+        let is_meant = |(method, begin): &(Method, String)| {
+            *method == head.method && path.starts_with(begin.as_str())
+        };
+        let left = unanswered.iter().position(is_meant).map(|at| unanswered.swap_remove(at));
         drop(state);
         shared.wake.send_modify(|turn| *turn += 1);
+        if left.is_some() {
+            let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            return Ok(Response::new(StreamBody::new(never).boxed()));
+        }
         return Ok(match answered {
             Ok(object) => whole(StatusCode::OK, &object),
             Err((code, reason)) => status(code, reason, reason),
