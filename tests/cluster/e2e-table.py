@@ -4,8 +4,9 @@
 e2e-table.py --about SUBJECT REPO    what ran, where and when, as JSON: kept beside each report
 e2e-table.py --text REPORT...        a line a spec: state, seconds, name; under it why it did not pass
 e2e-table.py --checks REPORT...      a line a spec, as the other tests print theirs: `ok - e2e: NAME`
-e2e-table.py --markdown DIR CAUSES LEFT_OUT
-                                     DIR/SUBJECT/*.json of both subjects side by side, as docs/results/e2e.md has it
+e2e-table.py --markdown DIR CAUSES LEFT_OUT PAGE
+                                     DIR/SUBJECT/*.json of both subjects side by side, as docs/results/e2e.md (PAGE) has it;
+                                     what PAGE says of a subject without reports stays
 
 Reports are merged in the order they were written: the last verdict on a spec counts, and neither a run cut short nor a skip overrules it.
 """
@@ -113,15 +114,43 @@ def reason_of(name, known):
     return next((reason for pattern, reason in known if pattern.search(name)), None)
 
 
-def markdown(root, causes_file, left_out_file):
+def kept(page, title):
+    """What a page of this form says of a subject: name -> Verdict, and since when."""
+    with open(page) as f:
+        lines = f.read().splitlines()
+    date = next((match[1] for line in lines if (match := re.search(r"· (\S+ \S+ UTC) ·", line))), "")
+    found, titles, name = {}, [], None
+    for line in lines:
+        said = re.match(rf"- {re.escape(title)}: .* \(of (.+)\)\.$", line)
+        row = re.match(r"\| (.+?) \| (\S.*) \|$", line)
+        why = re.match(rf"  - {re.escape(title)}, (\S+): `(.*)`$", line)
+        if said:
+            date = said[1]
+        elif row and row[1] == "spec":
+            titles = row[2].split(" | ")
+        elif row and title in titles:
+            verdict = re.match(r"(\w+) (\S+) s$", row[2].split(" | ")[titles.index(title)])
+            if verdict:
+                found["[sig-network] " + row[1].replace("\\|", "|")] = Verdict(verdict[1], float(verdict[2]), "", "")
+        elif line.startswith("- "):
+            name = next((n for n in found if line[2:].startswith(short(n))), None)
+        elif why and name:
+            found[name] = found[name]._replace(why=why[2])
+    return found, date
+
+
+def markdown(root, causes_file, left_out_file, page):
     causes, left_out = reasons(causes_file), reasons(left_out_file)
-    tables, runs, there_are = {}, [], set()
+    tables, runs, there_are, since = {}, [], set(), {}
     for subject, _ in SUBJECTS:
         reports = [p for p in glob.glob(f"{root}/{subject}/*.json") if not p.endswith("/list.json")]
         reports.sort(key=os.path.getmtime)
         tables[subject], _, names = verdicts(reports)
         there_are |= names
         runs += [about(p) for p in reports]
+    for subject, title in SUBJECTS:
+        if not tables[subject] and os.path.exists(page):
+            tables[subject], since[subject] = kept(page, title)
     last = max(runs, key=lambda run: run.get("date", ""), default={})
     commits = {s: sorted({r["commit"] for r in runs if r.get("subject") == s}) for s, _ in SUBJECTS}
     print("# Upstream's e2e suite: sig-network\n")
@@ -132,7 +161,8 @@ def markdown(root, causes_file, left_out_file):
           "localhost turned on) with CoreDNS. `make e2e` writes this page from stored reports; the last verdict on a spec counts. Seconds are the spec's own, with "
           "several running at once.\n")
     for subject, title in SUBJECTS:
-        print(f"- {title}: {summary(tables[subject]) or 'not run'}.")
+        then = f" (of {since[subject]})" if tables[subject] and subject in since else ""
+        print(f"- {title}: {summary(tables[subject]) or 'not run'}{then}.")
     ran = set().union(*tables.values())
     left = collections.Counter(reason_of(name, left_out) for name in there_are - ran)
     print(f"\nOf {len(there_are)} specs {len(there_are) - len(ran)} are not in the table:\n")
@@ -170,7 +200,7 @@ match sys.argv[1:]:
         text(reports)
     case ["--checks", *reports] if reports:
         checks(reports)
-    case ["--markdown", root, causes_file, left_out_file]:
-        markdown(root, causes_file, left_out_file)
+    case ["--markdown", root, causes_file, left_out_file, page]:
+        markdown(root, causes_file, left_out_file, page)
     case _:
         sys.exit(__doc__)
