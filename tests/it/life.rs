@@ -92,7 +92,7 @@ fn a_configuration_file_that_is_wrong_at_the_start_ends_with_64_and_names_the_li
 #[test]
 fn a_terminated_agent_is_not_ready_at_once_and_answers_until_others_know() {
     let world = World::with_pods(1);
-    let mut agent = world.agent_with(&["--no-proxy", "--no-ingress", "--lameduck", "3"]);
+    let mut agent = world.agent_with(&["--no-proxy", "--no-ingress", "--lameduck", "600"]);
     agent.await_ready(&world);
     agent.terminate();
     agent.await_line(&["not ready from now on"]);
@@ -100,6 +100,7 @@ fn a_terminated_agent_is_not_ready_at_once_and_answers_until_others_know() {
     assert_eq!(ready.ok(), 1, "{}", agent.log());
     let answers = world.load("node", &["--url", QUESTION, "--count", "20", "--rate", "100"]);
     answers.assert_flawless("questions after SIGTERM");
+    agent.terminate();
     assert!(agent.await_end().success(), "{}", agent.log());
     agent.await_line(&["ended"]);
 }

@@ -282,6 +282,9 @@ fn a_browser_shows_filters_traces_and_follows_a_rolling_update() {
     load.stop().assert_flawless("the Service that was watched");
 }
 
+/// What is promised of a release, and measured of it in docs/results/page.md, a build without optimisation takes longer for.
+const SLOWER: f64 = if cfg!(debug_assertions) { 3.0 } else { 1.0 };
+
 #[test]
 fn ten_thousand_services_are_painted_within_a_second_filtered_within_a_tenth_and_cheap_to_follow() {
     let world = World::with_pods(1);
@@ -289,12 +292,12 @@ fn ten_thousand_services_are_painted_within_a_second_filtered_within_a_tenth_and
     // What another process of a busy machine takes is not the page's: the best of some tries counts.
     let painted = (0..5).map(|_| first_paint_ms(&browser, "/services"));
     let painted = painted.fold(f64::INFINITY, f64::min);
-    assert!(painted < 1000.0, "first paint after {painted} ms");
+    assert!(painted < SLOWER * 1000.0, "first paint after {painted} ms");
     assert!(browser.text().contains("of 10\u{202f}00"), "{:.400}", browser.text());
     assert_eq!(browser.run("return document.querySelectorAll('tbody tr').length"), 100);
     let filtered = (0..10).map(|n| filter_ms(&browser, &format!("service-{}", 9990 + n)));
     let filtered = filtered.fold(f64::INFINITY, f64::min);
-    assert!(filtered < 100.0, "filtered after {filtered} ms");
+    assert!(filtered < SLOWER * 100.0, "filtered after {filtered} ms");
     // A tab that stays open where nothing happens.
     browser.open(&format!("{AT}/services"));
     let followed = process::core_share(agent.pid(), LOOKED_AT);
@@ -305,6 +308,9 @@ fn ten_thousand_services_are_painted_within_a_second_filtered_within_a_tenth_and
         (followed - alone) * 100.0,
         alone * 100.0
     );
-    assert!(followed - alone < 0.01, "a follower costs {followed} of a core, nobody {alone}");
+    assert!(
+        followed - alone < SLOWER * 0.01,
+        "a follower costs {followed} of a core, nobody {alone}"
+    );
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }

@@ -249,12 +249,9 @@ async fn bug_names_that_the_cache_is_not_for_were_told_its_times_to_live() {
         vec![reply]
     });
     let world = World::by(&corefile(to.await, "cache 30 example."), vec![]).await;
-    for (name, ttl) in [
-        ("short.other.", 0),
-        ("long.other.", 600),
-        ("short.example.", 5),
-        ("long.example.", 30),
-    ] {
+    for (name, ttl) in
+        [("short.other.", 0), ("long.other.", 600), ("short.example.", 5), ("long.example.", 30)]
+    {
         assert_eq!(world.ask(name, RecordType::A).await.answers[0].ttl, ttl, "{name}");
     }
     let report = report(&world);
@@ -301,7 +298,7 @@ async fn verify_waits_for_silent_upstreams_no_longer_than_it_is_told() {
         reply.answers.iter().all(|record| record.ttl == 7)
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "its second and 50 ms");
+    assert!(begun.elapsed() < Duration::from_millis(4900), "its second and 50 ms, not 4 s more");
     silent.store(false, Ordering::SeqCst);
     until(&world, "www.example.", |reply| reply.answers.iter().all(|record| record.ttl < 7)).await;
     world.end().await;

@@ -74,7 +74,9 @@ async fn what_no_queue_has_room_for_is_counted_and_afterwards_all_is_well() {
     // What was in the queue is done with at once.
     let calm = async { while answered(server, 9, 1).await == 0 {} };
     timeout(PATIENCE, calm).await.expect("the server answers");
-    assert_eq!(answered(server, 9, 20).await, 20);
+    // What a stalled server has kept waiting is dropped on purpose for a while.
+    let calm = async { while answered(server, 9, 20).await < 20 {} };
+    timeout(PATIENCE, calm).await.expect("all are answered");
     world.end().await;
 }
 
@@ -100,7 +102,8 @@ async fn a_client_beyond_its_rate_is_not_answered_and_others_are() {
         answers += 1;
     }
     assert!(answers < 500, "{answers} of 1000 questions were answered");
-    assert_eq!(answered(server, 2, 10).await, 10);
+    let others = async { while answered(server, 2, 10).await < 10 {} };
+    timeout(PATIENCE, others).await.expect("all of theirs are answered");
     world.end().await;
 }
 
@@ -132,7 +135,8 @@ async fn a_connection_is_no_way_around_a_client_s_rate() {
         }
     };
     timeout(PATIENCE, refused).await.expect("both are counted together");
-    assert_eq!(answered(world.v4(), 2, 1).await, 1, "others are answered");
+    let others = async { while answered(world.v4(), 2, 1).await == 0 {} };
+    timeout(PATIENCE, others).await.expect("others are answered");
     // The connection lives on: what comes in time is answered.
     let later = async {
         loop {

@@ -48,13 +48,12 @@ async fn dying(last: u8, tls: Option<TlsAcceptor>) -> SocketAddr {
             let most = if std::mem::take(&mut answers_once) { 1 } else { usize::MAX };
             let tls = tls.clone();
             tokio::spawn(async move {
-                match tls {
-                    None => answer(stream, most, last, After::Silence).await,
-                    // Clients may have left by then.
-                    Some(tls) => match tls.accept(stream).await {
-                        Ok(stream) => answer(stream, most, last, After::Silence).await,
-                        Err(_) => {}
-                    },
+                let Some(tls) = tls else {
+                    return answer(stream, most, last, After::Silence).await;
+                };
+                // Clients may have left by then.
+                if let Ok(stream) = tls.accept(stream).await {
+                    answer(stream, most, last, After::Silence).await;
                 }
             });
         }
@@ -148,7 +147,7 @@ async fn an_upstream_whose_connection_died_is_asked_by_a_new_one() {
         // Its connection dies here: what waits on it is asked anew before anybody else is asked.
         let (who, took) = asked(&world, 1).await;
         assert_eq!(who, "192.0.2.1", "{case}");
-        assert!(took < Duration::from_secs(2), "{case}: {took:?}");
+        assert!(took < Duration::from_millis(3900), "{case}: {took:?}");
         for number in 2..6 {
             let (who, took) = asked(&world, number).await;
             assert_eq!(who, "192.0.2.1", "{case}");
@@ -178,7 +177,7 @@ async fn bug_each_question_on_a_silent_connection_made_one_of_its_own() {
 /// What was closed meanwhile was known by the first question's failure, and then all made a connection each.
 #[tokio::test]
 async fn a_connection_that_its_upstream_closes_costs_no_answer_and_one_more_connection() {
-    const AT_ONCE: usize = 40;
+    const AT_ONCE: usize = 12;
     let (to, taken) = counting(&[1, 3, usize::MAX], After::Close).await;
     let world = forcing(to).await;
     let (who, _) = asked(&world, 0).await;

@@ -207,7 +207,8 @@ async fn a_connection_that_is_never_idle_ends_in_order_with_the_server() {
     };
     let ended = timeout(PATIENCE, busy).await.expect("an end");
     assert_eq!(ended, ErrorKind::UnexpectedEof, "closed, not reset");
-    assert!(ending.elapsed() < Duration::from_secs(3), "{:?}", ending.elapsed());
+    // An idle connection has 10 s.
+    assert!(ending.elapsed() < Duration::from_secs(8), "{:?}", ending.elapsed());
     assert!(answered > 100, "it is served on for a moment");
     world.end().await;
 }

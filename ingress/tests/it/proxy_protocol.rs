@@ -22,11 +22,14 @@ const V2: &[u8] =
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 async fn world(upstream: &Upstream, trusted: &[&str]) -> World {
+    world_by(upstream, trusted, Timeouts::default()).await
+}
+
+async fn world_by(upstream: &Upstream, trusted: &[&str], timeouts: Timeouts) -> World {
     let mut objects = backend("web", &[upstream.address]);
     objects.push(ingress("web").host("a.example", "web").object());
     let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
     let proxy_protocol = Some(ProxyProtocol { trusted });
-    let timeouts = Timeouts { tls_handshake_ms: 500, ..Timeouts::default() };
     World::with(IngressConfig { proxy_protocol, timeouts, ..config() }, objects).await
 }
 
@@ -94,7 +97,8 @@ async fn a_header_of_somebody_else_is_required_and_not_believed() {
 #[tokio::test]
 async fn without_a_header_a_connection_is_closed_without_a_word() {
     let upstream = Upstream::echo("web").await;
-    let world = world(&upstream, &[]).await;
+    let timeouts = Timeouts { tls_handshake_ms: 500, ..Timeouts::default() };
+    let world = world_by(&upstream, &[], timeouts).await;
     for bytes in [
         &b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"[..],
         b"PROXY TCP4 203.0.113.7 nonsense 1 2\r\nGET / HTTP/1.1\r\nHost: a.example\r\n\r\n",

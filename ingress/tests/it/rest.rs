@@ -44,8 +44,8 @@ async fn world_of(mut objects: Vec<Object>, timeouts: Timeouts) -> World {
 /// Both kinds of connections, asked once.
 async fn both(world: &World) -> [(&'static str, Box<dyn Stream>); 2] {
     let mut plain = TcpStream::connect(world.http()).await.unwrap();
-    let mut encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
     ask(&mut plain).await;
+    let mut encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
     ask(&mut encrypted).await;
     [("plain", Box::new(plain)), ("TLS", Box::new(encrypted))]
 }

@@ -14,8 +14,8 @@ use crate::{
 const SPREAD_REQUESTS: u32 = 300;
 /// A pod's share of an even choice among three is 100; five standard deviations are 41.
 const SPREAD_SHARE_MIN: u64 = 59;
-/// "At once": less than the time in which TCP sends its first SYN again, by far.
-const REFUSED_WITHIN_US: u64 = 50_000;
+/// "At once": less than the second in which TCP sends its first SYN again, on a busy machine, too.
+const REFUSED_WITHIN_US: u64 = 500_000;
 
 /// Each way to a Service.
 pub(crate) async fn run(demo: &mut Demo) -> anyhow::Result<()> {

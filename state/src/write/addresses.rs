@@ -255,9 +255,12 @@ mod tests {
     #[tokio::test]
     async fn bug_addresses_of_another_controller_were_taken_away() {
         let ip = |text: &str| BTreeSet::from([Address::Ip(text.parse().expect("an address"))]);
-        let (ours, key) = (ip("192.0.2.1"), Key::new("shop", "web"));
+        // An end amid a change leaves two that it may have.
+        let ours = ["192.0.2.1", "192.0.2.2"].map(|text| Arc::new(ip(text)));
+        let key = Key::new("shop", "web");
         for (versions, is_taken) in [
             (&["192.0.2.1"][..], true),
+            (&["192.0.2.2"], true),
             (&["203.0.113.1"], false),
             (&["192.0.2.1", "203.0.113.1"], false),
             // Something else of it was changed.

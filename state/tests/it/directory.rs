@@ -132,8 +132,8 @@ async fn every_way_to_change_a_file_takes_effect_in_time() {
         step();
         let began = std::time::Instant::now();
         followed.until(what, |followed| followed.services() == expected).await;
-        // The promise is 100 ms on a quiet machine; tests share theirs.
-        assert!(began.elapsed() < 5 * within(), "{what}: {:?}", began.elapsed());
+        // The promise is 100 ms on a quiet machine; tests share theirs, and what must not be waited for takes 1 s.
+        assert!(began.elapsed() < 9 * within(), "{what}: {:?}", began.elapsed());
     }
 }
 
