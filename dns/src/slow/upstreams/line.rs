@@ -1,5 +1,5 @@
-//! The connection to one upstream: all who ask at a time ask by the same one, whether it is being made, is open, or
-//! has just been closed.
+//! The connection to one upstream: all who ask at a time ask by the same one, whether it is being made, is open, has just
+//! been closed, or says nothing any more.
 //!
 //! hickory makes one for each question that finds none, and a connection that was closed meanwhile costs whoever asks
 //! by it first his answer.
@@ -10,8 +10,9 @@ use std::{
 };
 
 use futures::{
-    FutureExt,
+    FutureExt, Stream, StreamExt,
     future::{BoxFuture, Shared},
+    stream::FuturesUnordered,
 };
 use hickory_proto::op::DnsRequest;
 use hickory_resolver::{
@@ -26,7 +27,6 @@ use hickory_resolver::{
 };
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::watch::{Answer, Watch, to_it};
 
@@ -37,82 +37,95 @@ pub(super) struct Line {
     ip: IpAddr,
     config: ConnectionConfig,
     context: Arc<PoolContext>,
-    /// Cancelled when a connection is silent.
-    silent: CancellationToken,
-    current: Mutex<Option<Opening>>,
+    current: Mutex<Option<Connection>>,
 }
 
-/// A connection that is being made or has been.
-type Opening = Shared<BoxFuture<'static, Result<Open, NetError>>>;
-
+/// One that is being made or has been.
 #[derive(Clone)]
-struct Open {
-    exchange: DnsExchange<TokioRuntimeProvider>,
+struct Connection {
+    made: Shared<BoxFuture<'static, Result<DnsExchange<TokioRuntimeProvider>, NetError>>>,
     watch: Watch,
 }
 
 impl Line {
     /// `None` where no protocol is given.
-    pub(super) fn new(
-        server: &NameServerConfig,
-        context: &Arc<PoolContext>,
-        silent: CancellationToken,
-    ) -> Option<Self> {
+    pub(super) fn new(server: &NameServerConfig, context: &Arc<PoolContext>) -> Option<Self> {
         let config = server.connections.first()?.clone();
         let (runtime, ip, context) = (TokioRuntimeProvider::default(), server.ip, context.clone());
-        Some(Self { runtime, ip, config, context, silent, current: Mutex::default() })
+        Some(Self { runtime, ip, config, context, current: Mutex::default() })
     }
 
-    /// What the upstream says; by another connection if this one was closed or has no room.
+    /// What the upstream says; by another connection if this one is silent, was closed or has no room.
     pub(super) async fn ask(&self, request: DnsRequest) -> Option<Answer> {
-        let answer = self.ask_once(request.clone()).await;
+        let connection = self.current();
+        let silent = connection.watch.silent();
+        let mut asking = FuturesUnordered::new();
+        asking.push(self.ask_by(connection, request.clone()));
+        let answer = tokio::select! {
+            answer = asking.next() => answer.flatten(),
+            // It may be slow only, so that it is still waited for.
+            () = silent => {
+                asking.push(self.ask_by(self.current(), request.clone()));
+                first(asking).await
+            }
+        };
         match &answer {
             Some(Err(error)) if error.is_connection_closed() || is_without_room(error) => {
-                self.ask_once(request).await
+                self.ask_by(self.current(), request).await
             }
             _ => answer,
         }
     }
 
-    async fn ask_once(&self, request: DnsRequest) -> Option<Answer> {
-        let opening = self.opening();
-        let answer = match opening.clone().await {
-            Ok(Open { exchange, watch }) => {
+    async fn ask_by(&self, connection: Connection, request: DnsRequest) -> Option<Answer> {
+        let answer = match connection.made.clone().await {
+            Ok(exchange) => {
                 let is_to_it = to_it(&request);
-                watch.first(exchange.send(request), is_to_it).await
+                connection.watch.clone().first(exchange.send(request), is_to_it).await
             }
             Err(error) => Some(Err(error)),
         };
         if matches!(answer, Some(Err(_))) {
-            self.leave(&opening);
+            self.leave(&connection);
         }
         answer
     }
 
-    fn opening(&self) -> Opening {
+    fn current(&self) -> Connection {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.get_or_insert_with(|| self.open()).clone()
+        let speaks = current.take().filter(|current| !current.watch.is_silent());
+        current.insert(speaks.unwrap_or_else(|| self.open())).clone()
     }
 
     /// The next question opens another one; who waits on this one still may.
-    fn leave(&self, opening: &Opening) {
+    fn leave(&self, connection: &Connection) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| current.ptr_eq(opening)) {
+        if current.as_ref().is_some_and(|current| current.made.ptr_eq(&connection.made)) {
             *current = None;
         }
     }
 
     /// A task of its own: who asked first may be gone before it is open, and others wait for it.
-    fn open(&self) -> Opening {
+    fn open(&self) -> Connection {
         let (runtime, config) = (self.runtime.clone(), self.config.clone());
         let connecting = tokio::spawn(connect(runtime, self.ip, config, self.context.clone()));
-        let watch = Watch::new(self.silent.clone());
-        let opening = connecting.map(|made| match made {
-            Ok(made) => made.map(|exchange| Open { exchange, watch }),
-            Err(_) => Err(NetError::from("connecting to an upstream has panicked")),
+        let made = connecting.map(|made| {
+            made.unwrap_or_else(|_| Err(NetError::from("connecting to an upstream has panicked")))
         });
-        opening.boxed().shared()
+        Connection { made: made.boxed().shared(), watch: Watch::default() }
     }
+}
+
+/// The first reply of some, else the last error.
+async fn first(mut asking: impl Stream<Item = Option<Answer>> + Unpin) -> Option<Answer> {
+    let mut last = None;
+    while let Some(answer) = asking.next().await {
+        if matches!(answer, Some(Ok(_))) {
+            return answer;
+        }
+        last = answer.or(last);
+    }
+    last
 }
 
 /// As many questions wait on it as may; or hickory's task that it belonged to has ended with it.

@@ -1,9 +1,8 @@
 //! One upstream: asked by UDP where it may be, and over connections where it may not, or where a datagram has not
 //! said all.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use hickory_proto::op::ResponseCode;
 use hickory_resolver::{
     NameServerPool, PoolContext,
@@ -13,7 +12,6 @@ use hickory_resolver::{
         xfer::{DnsHandle, FirstAnswer},
     },
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     connections::Connections,
@@ -35,20 +33,7 @@ pub(super) struct Upstream {
 struct Ways {
     /// `None`: it is asked over connections alone.
     udp: Option<NameServer>,
-    streams: Streams,
-}
-
-/// Connections to it, all of which are left alone once one of them is silent.
-struct Streams {
-    server: NameServerConfig,
-    context: Arc<PoolContext>,
-    current: Mutex<Stream>,
-}
-
-#[derive(Clone)]
-struct Stream {
-    name_server: NameServer,
-    silent: CancellationToken,
+    stream: NameServer,
 }
 
 impl Upstream {
@@ -58,15 +43,12 @@ impl Upstream {
         stream: &NameServerConfig,
         context: &Arc<PoolContext>,
     ) -> Self {
+        let by = |server: &NameServerConfig, connections| {
+            NameServer::from_config([server.clone()], context.clone(), connections)
+        };
         let ways = || Ways {
-            udp: udp.map(|udp| {
-                NameServer::from_config([udp.clone()], context.clone(), Connections::default())
-            }),
-            streams: Streams {
-                server: stream.clone(),
-                context: context.clone(),
-                current: Mutex::new(Stream::new(stream, context)),
-            },
+            udp: udp.map(|udp| by(udp, Connections::default())),
+            stream: by(stream, Connections::by(Line::new(stream, context))),
         };
         Self { with_edns: ways(), without: ways() }
     }
@@ -90,7 +72,7 @@ impl Ways {
                 return question.understood(asked);
             }
         }
-        self.streams.ask(question, with_edns).await
+        question.understood(self.stream.send(question.request(with_edns)).first_answer().await)
     }
 }
 
@@ -99,46 +81,4 @@ impl Ways {
 /// connection left where UDP is all there is.
 fn is_cut(error: &NetError) -> bool {
     matches!(error, NetError::Truncated | NetError::Proto(_) | NetError::NoConnections)
-}
-
-impl Streams {
-    /// What it says over a connection, or over a new one where that is silent.
-    async fn ask(&self, question: &Question, with_edns: bool) -> Option<Reply> {
-        let ask = |Stream { name_server, .. }: Stream| async move {
-            let asked = name_server.send(question.request(with_edns)).first_answer().await;
-            question.understood(asked)
-        };
-        let stream = self.current();
-        let silent = stream.silent.clone();
-        let mut asking = FuturesUnordered::new();
-        asking.push(ask(stream));
-        tokio::select! {
-            said = asking.next() => return said.flatten(),
-            // It may be slow only, so that it is still waited for.
-            () = silent.cancelled() => asking.push(ask(self.current())),
-        }
-        while let Some(said) = asking.next().await {
-            if said.is_some() {
-                return said;
-            }
-        }
-        None
-    }
-
-    fn current(&self) -> Stream {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.silent.is_cancelled() {
-            *current = Stream::new(&self.server, &self.context);
-        }
-        current.clone()
-    }
-}
-
-impl Stream {
-    fn new(server: &NameServerConfig, context: &Arc<PoolContext>) -> Self {
-        let silent = CancellationToken::new();
-        let connections = Connections::by(Line::new(server, context, silent.clone()));
-        let name_server = NameServer::from_config([server.clone()], context.clone(), connections);
-        Self { name_server, silent }
-    }
 }

@@ -53,8 +53,13 @@ pub(super) fn to_it(request: &DnsRequest) -> impl Fn(&Answer) -> bool + Send + S
 }
 
 impl Watch {
-    pub(super) fn new(silent: CancellationToken) -> Self {
-        Self { silent, ..Self::default() }
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.is_cancelled()
+    }
+
+    /// Ends when the connection is found silent.
+    pub(super) fn silent(&self) -> impl Future<Output = ()> + use<> {
+        self.silent.clone().cancelled_owned()
     }
 
     /// The first answer to a question, with an eye on the connection.
